@@ -1,0 +1,60 @@
+"""The network as two OpenVINO graphs: what a CPU serves from, without torch."""
+
+from typing import Any
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from shared.beam_search import Arrays, Step
+from shared.bundle import Bundle, BundleError
+from shared.engine import EngineError
+
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+ENCODER, DECODER = "encoder.xml", "decoder.xml"
+
+
+class OpenVINOEngine:
+    """One request object per graph; the arrays it returns are its caller's."""
+
+    name = "openvino"
+    device = "cpu"
+
+    def __init__(self, encoder: Any, decoder: Any, *, precision: str, threads: int = 0) -> None:
+        self.precision = precision
+        config = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            config["INFERENCE_NUM_THREADS"] = str(threads)
+        core = openvino.Core()
+        self._encoder = core.compile_model(encoder, "CPU", config).create_infer_request()
+        decoder = core.compile_model(decoder, "CPU", config)
+        self._decoder = decoder.create_infer_request()
+        layers, hidden = decoder.input("hidden").partial_shape[2], decoder.input("hidden").partial_shape[3]
+        self._memory = (layers.get_length(), hidden.get_length())
+
+    def encode(self, images: NDArray[np.uint8]) -> Arrays:
+        return tuple(self._encoder.infer([images], share_inputs=True).values())
+
+    def start(self, features: Arrays, beam_size: int) -> Arrays:
+        zeros = np.zeros((len(features[0]), beam_size, *self._memory), np.float32)
+        return zeros, zeros
+
+    def step(self, features: Arrays, words: NDArray[np.int64], state: Arrays) -> Step:
+        said = self._decoder.infer([*features, words, *state], share_inputs=True)
+        log_probs, ids, attention, *after = said.values()
+        return Step(log_probs, ids, attention, tuple(after))
+
+
+def load_openvino_engine(bundle: Bundle, *, precision: str = "auto", threads: int = 0) -> OpenVINOEngine:
+    """bf16 where the processor computes in it, else fp32, unless `precision` says otherwise."""
+    if precision == "auto":
+        precision = "bf16" if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
+    if precision not in PRECISIONS:
+        raise EngineError(f"unknown precision {precision!r}; the engine 'openvino' knows {', '.join(PRECISIONS)}")
+    try:
+        encoder, decoder = (openvino.Core().read_model(bundle.path / name) for name in (ENCODER, DECODER))
+        return OpenVINOEngine(encoder, decoder, precision=precision, threads=threads)
+    except RuntimeError as error:
+        raise BundleError(
+            f"{bundle.path} holds no graphs that OpenVINO can run: {str(error).splitlines()[-1]}"
+        ) from error
