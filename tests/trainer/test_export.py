@@ -1,0 +1,67 @@
+import copy
+from pathlib import Path
+
+import numpy as np
+import openvino
+import torch
+
+from shared.image import Preprocessing
+from shared.model import CaptionModel, ModelConfig
+from trainer.export import export_graphs, round_weights
+
+PIXELS = Preprocessing(64, "squash", (127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
+
+
+def made_model() -> CaptionModel:
+    torch.manual_seed(0)
+    return CaptionModel(ModelConfig(50, "test_resnet", 24, 32, 16), PIXELS).eval()
+
+
+def test_rounded_weights_fit_half_precision_exactly() -> None:
+    model = made_model()
+    round_weights(model, eight_bit=True)
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point():
+            assert torch.equal(tensor.half().float(), tensor)
+
+
+def test_eight_bit_rounding_is_off_by_half_a_step_at_most() -> None:
+    before = made_model()
+    after = copy.deepcopy(before)
+    rounded = round_weights(after, eight_bit=True)
+    assert {name.split(".")[0] for name in rounded} == {"attention", "attention_lstm", "language_lstm", "output"}
+    old = dict(before.decoder.named_parameters())
+    for name, (codes, scales) in rounded.items():
+        assert np.abs(codes).max() <= 127
+        assert np.abs(codes * scales - old[name].detach().numpy()).max() <= scales.max() / 2 + 1e-9
+        assert torch.equal(torch.from_numpy(codes * scales), dict(after.decoder.named_parameters())[name].detach())
+
+
+def test_without_eight_bits_only_half_precision_is_lost() -> None:
+    before, after = made_model(), made_model()
+    assert round_weights(after, eight_bit=False) == {}
+    for old, new in zip(before.parameters(), after.parameters(), strict=True):
+        assert torch.equal(old.half().float(), new)
+
+
+def test_the_graphs_hold_the_same_numbers_as_the_network(tmp_path: Path) -> None:
+    model = made_model()
+    export_graphs(model, 64, tmp_path, round_weights(model, eight_bit=True))
+    constants = openvino.Core().read_model(tmp_path / "decoder.xml").get_ops()
+    kinds = [op.get_element_type().get_type_name() for op in constants if op.get_type_name() == "Constant"]
+    assert kinds.count("i8") == 6, "two matrices of each LSTM layer, the attention's query and the output"
+    core = openvino.Core()
+    config = {"INFERENCE_PRECISION_HINT": "f32"}
+    encoder = core.compile_model(tmp_path / "encoder.xml", "CPU", config)
+    decoder = core.compile_model(tmp_path / "decoder.xml", "CPU", config)
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    words = np.array([[1, 5], [7, 8], [9, 4]])
+    seen = list(encoder(images).values())
+    state = [np.random.default_rng(1).normal(size=(3, 2, 2, 32)).astype(np.float32) for _ in range(2)]
+    with torch.inference_mode():
+        expected_seen = model.encode(torch.from_numpy(images))
+        expected = model.step(*expected_seen, torch.from_numpy(words), *map(torch.from_numpy, state))
+    for array, tensor in zip(seen, expected_seen, strict=True):
+        np.testing.assert_allclose(array, tensor.numpy(), atol=2e-3)
+    for array, tensor in zip(decoder([*seen, words, *state]).values(), expected, strict=True):
+        np.testing.assert_allclose(array, tensor.numpy(), atol=2e-3)

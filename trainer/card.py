@@ -1,0 +1,77 @@
+"""The model card that a bundle carries: what the model is, what it learned from, what it may be used for."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trainer.coco import Photo
+
+SAMPLES = 12
+LIMITS = """\
+It knows the scenes and words of its training captions and nothing else; of anything else it still says something,
+whatever of these looks nearest. It cannot read text, count beyond a few or tell who somebody is, and it carries the
+habits and prejudices of those who wrote the training captions."""
+
+
+def model_card(
+    sealed: Mapping[str, Any],
+    metrics: Mapping[str, Mapping[str, Any]],
+    photos: Sequence[Photo],
+    said: Mapping[int, str],
+    *,
+    eight_bit: bool,
+) -> str:
+    """Markdown, from the same values that the manifest holds."""
+    sections = {
+        "Model": _model(sealed, eight_bit=eight_bit),
+        "Training": _training(sealed["training"]),
+        "Scores": _scores(metrics),
+        "What it says": _samples(photos, said),
+        "Limits": LIMITS,
+    }
+    head = (
+        f"# {sealed['name']}\n\nVersion `{sealed['version']}`. A picture goes in, an English sentence comes out.\n\n"
+        f"**Licence of the weights:** {sealed['licence']}\n"
+    )
+    return head + "".join(f"\n## {title}\n\n{text}\n" for title, text in sections.items())
+
+
+def _model(sealed: Mapping[str, Any], *, eight_bit: bool) -> str:
+    architecture, pixels, decode = sealed["architecture"], sealed["preprocessing"], sealed["decode"]
+    config = sealed["training"]["config"]
+    return f"""\
+- Encoder: `{architecture["backbone"]}`, weights `{config["encoder_weights"]}`, frozen; {pixels.size} x {pixels.size}
+  pixels (`{pixels.resize}`).
+- Decoder: soft attention over the encoder's grid, an attention LSTM and a language LSTM of
+  {architecture["hidden_size"]} units; {len(sealed["vocabulary"])} words, each at least {config["min_count"]} times in
+  the training captions.
+- Weights in half precision{", the decoder's large matrices in 8 bits" if eight_bit else ""}.
+- Beam search with {decode.beam_size} beams and at most {decode.max_length} words."""
+
+
+def _training(training: Mapping[str, Any]) -> str:
+    config = training["config"]
+    return f"""\
+- Data: {", ".join(f"`{name}`" for name in config["train"])}: {training["photos"]} photos with
+  {training["captions"]} captions{", each photo also mirrored" if config["mirror"] else ""}.
+- Cross-entropy with teacher forcing, label smoothing {config["label_smoothing"]}, dropout {config["dropout"]}; AdamW at
+  {config["learning_rate"]}, warm-up and cosine, {config["images_per_batch"]} photos a step, {config["epochs"]} epochs.
+  Published is a running mean of the weights.
+- Chosen by CIDEr-D on `{config["val"]}`: epoch {training["epoch"]["epoch"]}."""
+
+
+def _scores(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    rows: list[str] = []
+    for split, values in metrics.items():
+        scores = {name: value for name, value in values.items() if isinstance(value, float)}
+        if not rows:
+            rows = ["| split | photos | " + " | ".join(scores) + " |", "|---" * (len(scores) + 2) + "|"]
+        shown = " | ".join(f"{value:.1f}" for value in scores.values())
+        rows.append(f"| `{split}` ({values['use']}) | {values['photos']} | {shown} |")
+    rows.append("\nCOCO's metrics, times 100, of this bundle through OpenVINO in fp32.")
+    return "\n".join(rows)
+
+
+def _samples(photos: Sequence[Photo], said: Mapping[int, str]) -> str:
+    """Evenly spread, so that nobody picks the good ones."""
+    chosen = photos[:: max(1, len(photos) // SAMPLES)][:SAMPLES]
+    return "\n".join(f"- `{photo.path.name}`: {said[photo.image_id]}" for photo in chosen)

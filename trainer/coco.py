@@ -1,0 +1,95 @@
+"""A data set in COCO captions layout, read with everything that is wrong with it.
+
+A split is a folder of photos, `ROOT/<split>/*.jpg`, with its captions in `ROOT/annotations/captions_<split>.json`.
+"""
+
+import contextlib
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools.coco import COCO
+
+from shared.image import ImageLimits, Preprocessing, read_image, to_array
+
+FILE_LIMITS = ImageLimits(max_bytes=200_000_000, max_pixels=200_000_000, max_side=60_000)
+"""Files of a data set are chosen by who trains; they may be larger than what the service takes from anyone."""
+
+
+class DataError(ValueError):
+    """A data set that cannot be used; says which file and what would be right."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    image_id: int
+    path: Path
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split's photos that can be used, and a sentence for each thing that cannot."""
+
+    photos: tuple[Photo, ...]
+    problems: tuple[str, ...]
+
+
+def read_split(folder: Path) -> Split:
+    """The photos of `folder` that have a caption and a readable header; problems are told, not raised."""
+    annotations = folder.parent / "annotations" / f"captions_{folder.name}.json"
+    for path in (folder, annotations):
+        if not path.exists():
+            raise DataError(f"{path} does not exist; a split needs a folder of photos and its captions beside it")
+    coco = _read_coco(annotations)
+    captions: dict[int, list[str]] = {image_id: [] for image_id in coco.imgs}
+    unknown = [a for a in coco.anns.values() if a["image_id"] not in captions]
+    for annotation in coco.anns.values():
+        captions.get(annotation["image_id"], []).append(str(annotation["caption"]))
+    problems = [
+        f"caption {a['id']} is of image {a['image_id']}, which {annotations.name} does not list" for a in unknown
+    ]
+    photos = []
+    for image_id, image in sorted(coco.imgs.items()):
+        photo = Photo(image_id, folder / image["file_name"], tuple(captions[image_id]))
+        problem = f"{photo.path} has no caption" if not photo.captions else _file_problem(photo.path, folder)
+        problems.append(problem) if problem else photos.append(photo)
+    if not photos:
+        raise DataError(f"{folder} has no photo to use: {problems[0] if problems else 'its captions file lists none'}")
+    return Split(tuple(photos), tuple(problems))
+
+
+def _read_coco(annotations: Path) -> Any:
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints as it reads
+            return COCO(str(annotations))
+    except (KeyError, TypeError, AssertionError, ValueError) as error:
+        raise DataError(f"{annotations} is not a COCO captions file: {type(error).__name__} {error}") from error
+
+
+def _file_problem(path: Path, folder: Path) -> str | None:
+    if ".." in path.parts or not path.is_relative_to(folder):
+        return f"{path} is outside its split's folder"
+    try:
+        with Image.open(path):
+            return None
+    except FileNotFoundError:
+        return f"{path} is missing"
+    except (OSError, ValueError, SyntaxError):
+        return f"{path} is not a readable image"
+
+
+def swap_sides(caption: str) -> str:
+    """The caption of the mirrored photo: left is right and right is left."""
+    other = {"left": "right", "right": "left"}
+    return re.sub(r"\b(left|right)\b", lambda match: other[match[0].lower()], caption, flags=re.IGNORECASE)
+
+
+def read_photo(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """The photo as the encoder takes it, (S, S, 3); raises InvalidImageError."""
+    return to_array(read_image(path.read_bytes(), FILE_LIMITS), preprocessing)

