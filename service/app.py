@@ -1,0 +1,107 @@
+"""The service as one ASGI app: settings are unpacked here, and nothing below sees them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from service import errors
+from service.cpus import available_cpus
+from service.metrics import Metrics, RequestMetrics, build_info
+from service.model_source import LoadedModel, ModelSource
+from service.pipeline import Pipeline
+from service.routes import router
+from service.settings import Settings
+from service.upload import Uploads
+from shared.captioner import load_captioner
+from shared.image import ImageLimits
+
+EXPECTED_REQUESTS = {
+    ("/caption", "POST"): (200, *errors.statuses()),
+    **{(path, "GET"): (200,) for path in ("/model", "/livez", "/readyz", "/startupz", "/metrics")},
+}
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Starts nothing: the lifespan loads the model, raises BundleError or EngineError, and drains at the end."""
+    metrics = Metrics(CollectorRegistry(), reject_reasons=errors.REJECT_REASONS)
+    pipeline = _pipeline(settings, metrics)
+    metrics.watch_queue(lambda: pipeline.waiting, settings.max_queue_size)
+    for (route, method), codes in EXPECTED_REQUESTS.items():
+        metrics.expect_route(route, method, codes)
+    app = FastAPI(
+        title="Image caption service",
+        description="A picture goes in, a sentence comes out.",
+        version=build_info()["version"],
+        lifespan=_lifespan(pipeline, reload_poll_s=settings.reload_poll_s, drain_timeout_s=settings.drain_timeout_s),
+        redirect_slashes=False,
+        redoc_url=None,
+    )
+    app.state.metrics = metrics
+    app.state.pipeline = pipeline
+    app.state.uploads = Uploads(
+        max_bytes=settings.max_bytes,
+        max_total_bytes=settings.max_upload_bytes,
+        timeout_s=settings.body_timeout_s,
+        on_cancel=metrics.cancel,
+    )
+    app.include_router(router)
+    errors.install(app)
+    app.add_middleware(errors.UnforeseenErrors)
+    app.add_middleware(RequestMetrics, metrics=metrics)
+    return app
+
+
+def _pipeline(settings: Settings, metrics: Metrics) -> Pipeline:
+    cpus = settings.threads or available_cpus()
+    load = partial(load_captioner, engine=settings.engine, precision=settings.precision, threads=cpus)
+    models = ModelSource(
+        settings.model,
+        load,
+        on_change=lambda model: metrics.serve_model(model_labels(model)),
+        on_reload=metrics.reload,
+    )
+    return Pipeline(
+        models=models,
+        limits=ImageLimits(settings.max_bytes, settings.max_pixels),
+        decode_threads=settings.decode_threads or cpus,
+        max_batch_size=settings.max_batch_size,
+        max_queue_size=settings.max_queue_size,
+        timeout_s=settings.timeout_s,
+        stuck_after_s=settings.stuck_after_s,
+        metrics=metrics,
+    )
+
+
+def _lifespan(
+    pipeline: Pipeline, *, reload_poll_s: float, drain_timeout_s: float
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        models = pipeline.models
+        await asyncio.to_thread(models.load)
+        pipeline.start()
+        watching = asyncio.ensure_future(models.watch(reload_poll_s)) if models.is_volume else None
+        try:
+            yield
+        finally:
+            if watching is not None:
+                watching.cancel()
+            await pipeline.drain(drain_timeout_s)
+
+    return lifespan
+
+
+def model_labels(model: LoadedModel) -> dict[str, str]:
+    captioner = model.captioner
+    return {
+        "name": captioner.bundle.name,
+        "version": captioner.bundle.version,
+        "engine": captioner.engine_name,
+        "precision": captioner.precision,
+        "device": captioner.device,
+        "source": model.source,
+    }

@@ -1,0 +1,248 @@
+"""Many callers, one worker thread, one batch at a time; knows neither tensors nor HTTP.
+
+It never waits while the worker is idle: a batch is what arrived while the previous one ran. Every future ends, with a
+result or with one of these:
+
+    BatcherError
+     + QueueFullError          refused at once; says when to come back
+     + DrainingError           refused: closing
+     + DeadlineExceededError   the caller's time ran out, queued or running
+     + BatchItemError          this one item fails even alone; its neighbours are answered
+     + WorkerDiedError         the worker thread is gone
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeAlias, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+logger = logging.getLogger(__name__)
+
+
+class BatcherError(RuntimeError):
+    retry_after_s: float | None = None
+
+
+class QueueFullError(BatcherError):
+    def __init__(self, waiting: int, wait_s: float) -> None:
+        self.retry_after_s = max(1.0, wait_s)
+        super().__init__(f"the queue is full: {waiting} are waiting; come back in {self.retry_after_s:.0f} s")
+
+
+class DrainingError(BatcherError):
+    retry_after_s = 5.0
+
+
+class DeadlineExceededError(BatcherError):
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(f"no answer within {timeout_s:.3g} s")
+
+
+class BatchItemError(BatcherError):
+    pass
+
+
+class WorkerDiedError(BatcherError):
+    retry_after_s = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[Result]):
+    result: Result
+    queue_s: float
+
+
+@dataclass(eq=False, slots=True)
+class _Entry(Generic[Item, Result]):
+    item: Item
+    future: asyncio.Future[Answer[Result]]
+    submitted_at: float
+    deadline: float
+    started_at: float | None = None
+    left: bool = False
+
+
+_Outcome: TypeAlias = tuple[_Entry[Item, Result], Result | BatcherError | None]
+
+
+class Batcher(Generic[Item, Result]):
+    """`process(items, has_left)` returns one result per item, in order; None only where `has_left(i)` is true.
+
+    `on_batch(size)` and `on_wait(seconds)` run on the worker thread; `on_cancel` hears "queue" or "engine" on the loop.
+    """
+
+    def __init__(
+        self,
+        process: Callable[[list[Item], Callable[[int], bool]], Sequence[Result | None]],
+        *,
+        max_batch_size: int,
+        max_queue_size: int,
+        on_batch: Callable[[int], None] = lambda size: None,
+        on_wait: Callable[[float], None] = lambda seconds: None,
+        on_cancel: Callable[[str], None] = lambda stage: None,
+    ) -> None:
+        self._process = process
+        self._max_batch_size = max_batch_size
+        self._max_queue_size = max_queue_size
+        self._on_batch, self._on_wait, self._on_cancel = on_batch, on_wait, on_cancel
+        self._queue: deque[_Entry[Item, Result]] = deque()
+        self._open: set[_Entry[Item, Result]] = set()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._alive = False
+        self._busy_since: float | None = None
+        self._seconds_per_item = 0.0
+        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
+
+    def start(self) -> None:
+        """Call on the event loop that will submit."""
+        self._loop = asyncio.get_running_loop()
+        self._alive = True
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        return self._alive
+
+    @property
+    def depth(self) -> int:
+        """How many wait; those that run are not counted."""
+        return len(self._queue)
+
+    @property
+    def pending(self) -> int:
+        """How many callers wait for an answer, queued or running."""
+        return len(self._open)
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds since the running call of `process` began; 0 when idle."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    @property
+    def estimated_wait_s(self) -> float:
+        """How long what is open takes, at the measured rate."""
+        return len(self._open) * self._seconds_per_item
+
+    async def submit(self, item: Item, *, timeout_s: float) -> Answer[Result]:
+        entry = self._accept(item, timeout_s)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await entry.future
+        except TimeoutError:
+            raise DeadlineExceededError(timeout_s) from None
+        except asyncio.CancelledError:
+            self._on_cancel("queue" if entry.started_at is None else "engine")
+            raise
+        finally:
+            self._leave(entry)
+
+    async def close(self, *, drain: bool = True, timeout_s: float | None = None) -> None:
+        """Refuse new items, finish (or, without `drain`, refuse) the waiting ones, end the worker."""
+        with self._changed:
+            self._closing = True
+            refused = [] if drain else [self._queue.popleft() for _ in range(len(self._queue))]
+            self._changed.notify()
+        self._resolve([(entry, DrainingError("the service is shutting down")) for entry in refused])
+        await asyncio.to_thread(self._thread.join, timeout_s)
+        self._fail_open()
+
+    def _accept(self, item: Item, timeout_s: float) -> _Entry[Item, Result]:
+        now = time.monotonic()
+        with self._changed:
+            if self._closing:
+                raise DrainingError("the service is shutting down")
+            if not self._alive:
+                raise WorkerDiedError("the worker thread has ended")
+            if len(self._queue) >= self._max_queue_size:
+                raise QueueFullError(len(self._queue), self.estimated_wait_s)
+            entry = _Entry[Item, Result](item, self._loop.create_future(), now, now + timeout_s)
+            self._queue.append(entry)
+            self._open.add(entry)
+            self._changed.notify()
+        return entry
+
+    def _leave(self, entry: _Entry[Item, Result]) -> None:
+        entry.left = True
+        self._open.discard(entry)
+        if entry.started_at is None:
+            with self._changed, contextlib.suppress(ValueError):
+                self._queue.remove(entry)
+
+    def _work(self) -> None:
+        try:
+            while batch := self._next_batch():
+                began = time.monotonic()
+                outcomes = self._outcomes(batch)
+                seconds = (time.monotonic() - began) / len(batch)
+                self._seconds_per_item = 0.8 * (self._seconds_per_item or seconds) + 0.2 * seconds
+                self._to_loop(self._resolve, outcomes)
+        except BaseException:
+            logger.critical("the worker thread died", exc_info=True)
+        finally:
+            self._alive = False
+            self._busy_since = None
+            self._to_loop(self._fail_open)
+
+    def _next_batch(self) -> list[_Entry[Item, Result]]:
+        """Blocks until there is work; empty only when closed and drained."""
+        batch: list[_Entry[Item, Result]] = []
+        with self._changed:
+            while not batch and not (self._closing and not self._queue):
+                self._changed.wait_for(lambda: self._queue or self._closing)
+                now = time.monotonic()
+                while self._queue and len(batch) < self._max_batch_size:
+                    entry = self._queue.popleft()
+                    entry.started_at = now
+                    if not entry.left and now < entry.deadline:
+                        batch.append(entry)
+        if batch:
+            self._on_batch(len(batch))
+        for entry in batch:
+            self._on_wait(now - entry.submitted_at)
+        return batch
+
+    def _outcomes(self, batch: list[_Entry[Item, Result]]) -> list[_Outcome[Item, Result]]:
+        """A batch that fails is tried again in halves, until the guilty item stands alone."""
+        batch = [entry for entry in batch if not entry.left]
+        if not batch:
+            return []
+        self._busy_since = time.monotonic()
+        try:
+            results = self._process([entry.item for entry in batch], lambda i: batch[i].left)
+            return list(zip(batch, results, strict=True))
+        except Exception as error:
+            logger.warning("a batch of %d failed: %r", len(batch), error, exc_info=len(batch) == 1)
+            if len(batch) == 1:
+                return [(batch[0], BatchItemError(f"{type(error).__name__}: {error}"))]
+        finally:
+            self._busy_since = None
+        half = len(batch) // 2
+        return self._outcomes(batch[:half]) + self._outcomes(batch[half:])
+
+    def _to_loop(self, callback: Callable[..., None], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(callback, *arguments)
+
+    def _resolve(self, outcomes: Sequence[_Outcome[Item, Result]]) -> None:
+        for entry, outcome in outcomes:
+            if entry.future.done():
+                continue
+            if isinstance(outcome, BatcherError):
+                entry.future.set_exception(outcome)
+            elif outcome is None:
+                entry.future.set_exception(BatchItemError("no result for an item whose caller was still waiting"))
+            else:
+                entry.future.set_result(Answer(outcome, (entry.started_at or 0.0) - entry.submitted_at))
+
+    def _fail_open(self) -> None:
+        self._resolve([(entry, WorkerDiedError("the worker thread has ended")) for entry in self._open])

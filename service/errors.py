@@ -1,0 +1,175 @@
+"""Every error a client can see: the ONE table from exception type to (status, code), and its JSON.
+
+What is not in the table is a plain 500 without detail, and a log line.
+"""
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.batcher import (
+    BatchItemError,
+    DeadlineExceededError,
+    DrainingError,
+    QueueFullError,
+    WorkerDiedError,
+)
+from shared.image import (
+    EmptyImageError,
+    ImageTooLargeError,
+    InvalidImageError,
+    UndecodableImageError,
+    UnsupportedImageError,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class NoImageError(ValueError):
+    """The request carries no picture, or not where it belongs."""
+
+
+class BadParameterError(ValueError):
+    pass
+
+
+class SlowBodyError(ValueError):
+    pass
+
+
+class BodyTooLargeError(ValueError):
+    pass
+
+
+class CutOffBodyError(BodyTooLargeError):
+    """Found too large only while it was read."""
+
+
+class TooManyUploadsError(RuntimeError):
+    retry_after_s = 1.0
+
+
+class UnsupportedMediaTypeError(ValueError):
+    pass
+
+
+class ClientLeftError(Exception):
+    """Nobody reads the answer any more; the status is for the metrics."""
+
+
+class UnavailableError(RuntimeError):
+    """A probe is red."""
+
+
+ERRORS: Mapping[type[Exception], tuple[int, str]] = {
+    NoImageError: (400, "no_image"),
+    EmptyImageError: (400, "empty_image"),
+    BadParameterError: (400, "bad_parameter"),
+    RequestValidationError: (400, "bad_parameter"),
+    SlowBodyError: (408, "slow_body"),
+    BodyTooLargeError: (413, "too_large"),
+    CutOffBodyError: (413, "too_large"),
+    ImageTooLargeError: (413, "too_large"),
+    UnsupportedMediaTypeError: (415, "unsupported_media_type"),
+    UnsupportedImageError: (415, "unsupported_image"),
+    UndecodableImageError: (422, "undecodable_image"),
+    InvalidImageError: (422, "invalid_image"),
+    ClientLeftError: (499, "client_left"),
+    BatchItemError: (500, "internal"),
+    QueueFullError: (503, "queue_full"),
+    TooManyUploadsError: (503, "queue_full"),
+    DrainingError: (503, "draining"),
+    WorkerDiedError: (503, "worker_dead"),
+    UnavailableError: (503, "unavailable"),
+    DeadlineExceededError: (504, "deadline_exceeded"),
+}
+HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
+INTERNAL = "something went wrong inside the service; its log says more"
+REJECT_REASONS = frozenset(code for _, code in ERRORS.values()) - {"client_left", "unavailable"}
+# A body that did not end cannot be followed by another request on the same connection.
+CLOSING = (SlowBodyError, CutOffBodyError)
+
+
+def statuses() -> dict[int, set[str]]:
+    """Every status of the table with its codes: what the OpenAPI document promises."""
+    codes: dict[int, set[str]] = {}
+    for status, code in ERRORS.values():
+        codes.setdefault(status, set()).add(code)
+    return codes
+
+
+def error_response(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+
+
+def install(app: FastAPI) -> None:
+    for kind in ERRORS:
+        app.add_exception_handler(kind, _answer)
+    app.add_exception_handler(RequestValidationError, _answer_validation)
+    app.add_exception_handler(HTTPException, _answer_http)
+
+
+async def _answer(request: Request, error: Exception) -> JSONResponse:
+    status, code = next(ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS)
+    if code in REJECT_REASONS:
+        request.app.state.metrics.reject(code)
+    headers = {"Connection": "close"} if isinstance(error, CLOSING) else {}
+    if retry_after_s := getattr(error, "retry_after_s", None):
+        headers["Retry-After"] = str(math.ceil(retry_after_s))
+    if status == 500:
+        logger.error("%s %s failed: %s", request.method, request.url.path, error)
+        return error_response(status, code, INTERNAL)
+    return error_response(status, code, str(error), headers)
+
+
+async def _answer_validation(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return await _answer(request, BadParameterError("; ".join(map(_parameter_sentence, error.errors()))))
+
+
+async def _answer_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    message = {
+        404: f"there is nothing at {path}; /docs lists what there is",
+        405: f"{path} does not take {request.method}; use {(error.headers or {}).get('Allow', 'another method')}",
+    }.get(error.status_code, error.detail)
+    code = HTTP_CODES.get(error.status_code, f"http_{error.status_code}")
+    return error_response(error.status_code, code, message, error.headers)
+
+
+def _parameter_sentence(problem: Mapping[str, Any]) -> str:
+    name = problem["loc"][-1]
+    if problem["type"] == "extra_forbidden":
+        return f"{name} is not a parameter of this request"
+    return f"{name} is {str(problem['input'])[:40]!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+
+
+class UnforeseenErrors:
+    """ASGI: turns whatever the table does not know into a plain 500, logged once."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def note_start(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, note_start)
+        except Exception:
+            if scope["type"] != "http" or started:
+                raise
+            logger.exception("%s %s failed unforeseen", scope["method"], scope["path"])
+            await error_response(500, "internal", INTERNAL)(scope, receive, send)

@@ -1,0 +1,114 @@
+"""Which model answers: the embedded default, a bundle, or what a volume's `current` names, now and later.
+
+A new bundle is loaded beside the one that serves and then takes its place in one assignment. Pictures that were
+prepared for the old one keep it (see pipeline.py). A bundle that fails changes nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from shared.bundle import CURRENT, MANIFEST, BundleError, resolve_bundle
+from shared.captioner import Captioner
+
+EMBEDDED = Path(__file__).parent / "default_model"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    captioner: Captioner
+    source: Literal["embedded", "volume", "bundle"]
+    path: Path
+    note: str | None = None
+
+
+class ModelSource:
+    def __init__(
+        self,
+        path: Path | None,
+        load: Callable[[Path], Captioner],
+        *,
+        on_change: Callable[[LoadedModel], None] = lambda model: None,
+        on_reload: Callable[[str], None] = lambda outcome: None,
+    ) -> None:
+        self._path = path
+        self._load = load
+        self._on_change, self._on_reload = on_change, on_reload
+        self._current: LoadedModel | None = None
+        self._tried: tuple[Path, int] | None = None
+        self._complaint = ""
+
+    @property
+    def loaded(self) -> bool:
+        return self._current is not None
+
+    @property
+    def current(self) -> LoadedModel:
+        assert self._current is not None, "load() comes first"
+        return self._current
+
+    @property
+    def is_volume(self) -> bool:
+        return self._path is not None and not (self._path / MANIFEST).exists()
+
+    def load(self) -> None:
+        """Takes seconds; raises BundleError or EngineError, each one sentence."""
+        if self._path is None:
+            note = "No CAPTION_MODEL is set: this is the small model that comes with the service."
+            return self._take(LoadedModel(self._load(EMBEDDED), "embedded", EMBEDDED, note))
+        if not self._path.is_dir():
+            raise BundleError(f"CAPTION_MODEL is {self._path}, which is not a folder")
+        if not self.is_volume:
+            return self._take(LoadedModel(self._load(self._path), "bundle", self._path))
+        if target := self._target():
+            self._tried = _identity(target)
+            return self._take(LoadedModel(self._load(target), "volume", target))
+        note = f"{self._path} has no {CURRENT} yet: this is the small model that comes with the service."
+        logger.warning(note)
+        return self._take(LoadedModel(self._load(EMBEDDED), "embedded", EMBEDDED, note))
+
+    def refresh(self) -> None:
+        """Takes what the volume's pointer names, if that is new and sound; what is broken is tried once."""
+        try:
+            if not self._take_new():
+                return
+        except Exception as error:
+            if str(error) != self._complaint:
+                logger.error("the new model is not taken, the old one stays: %s", error)
+                self._on_reload("failure")
+            self._complaint = str(error)
+        else:
+            self._complaint = ""
+            self._on_reload("success")
+
+    def _take_new(self) -> bool:
+        target = self._target()
+        if target is None or (tried := _identity(target)) == self._tried:
+            return False
+        self._tried = tried
+        self._take(LoadedModel(self._load(target), "volume", target))
+        return True
+
+    async def watch(self, interval_s: float) -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            await asyncio.to_thread(self.refresh)
+
+    def _target(self) -> Path | None:
+        assert self._path is not None
+        return resolve_bundle(self._path) if (self._path / CURRENT).exists() else None
+
+    def _take(self, model: LoadedModel) -> None:
+        self._current = model
+        bundle = model.captioner.bundle
+        logger.info("model %s %s from %s (%s)", bundle.name, bundle.version, model.path, model.source)
+        self._on_change(model)
+
+
+def _identity(bundle: Path) -> tuple[Path, int]:
+    return bundle, (bundle / MANIFEST).stat().st_mtime_ns if (bundle / MANIFEST).exists() else 0

@@ -1,0 +1,90 @@
+"""The bodies of requests' queries and of answers: the OpenAPI surface."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class CaptionQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    beam_size: Annotated[int | None, Field(ge=1, le=5, description="Default: the model's own.")] = None
+    n: Annotated[int, Field(ge=1, le=5, description="How many candidates; at most beam_size.")] = 1
+    max_length: Annotated[int | None, Field(ge=1, le=50, description="In words. Default: the model's own.")] = None
+    explain: Annotated[bool, Field(description="Also what the model looked at for every word.")] = False
+
+
+class WordBody(BaseModel):
+    word: str
+    log_probability: float
+    attention: list[list[float]] = Field(description="Weights over a grid of the picture, rows from the top; sum 1.")
+
+
+class CandidateBody(BaseModel):
+    caption: str
+    log_probability: float
+    words: list[WordBody] | None = Field(None, description="Only with explain=true.")
+
+
+class ModelName(BaseModel):
+    name: str
+    version: str
+
+
+class Timing(BaseModel):
+    decode_ms: float
+    queue_ms: float
+    encode_ms: float = Field(description="Of the batch that the picture was in.")
+    beam_search_ms: float = Field(description="Of the batch that the picture was in.")
+    total_ms: float
+
+
+class CaptionBody(BaseModel):
+    caption: str
+    log_probability: float
+    candidates: list[CandidateBody]
+    model: ModelName
+    timing: Timing
+
+
+class PreprocessingBody(BaseModel):
+    size: int
+    resize: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class DecodeBody(BaseModel):
+    beam_size: int
+    max_length: int
+    length_penalty: float
+
+
+class ModelBody(BaseModel):
+    name: str
+    version: str
+    source: Literal["embedded", "volume", "bundle"]
+    note: str | None = Field(description="Why the embedded default answers, when it does.")
+    architecture: dict[str, Any]
+    vocabulary_size: int
+    preprocessing: PreprocessingBody
+    decode: DecodeBody
+    training: dict[str, Any]
+    metrics: dict[str, Any]
+    licence: str
+    engine: str
+    precision: str
+    device: str
+
+
+class ProbeBody(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class ErrorDetail(BaseModel):
+    code: str
+    message: str
+
+
+class ErrorBody(BaseModel):
+    error: ErrorDetail

@@ -1,0 +1,81 @@
+"""What an operator may set: `CAPTION_*` environment variables, checked once at start, then frozen.
+
+    CAPTION_MODEL      a bundle, or a volume whose `current` names one; unset: the embedded default
+    CAPTION_ENGINE     auto (torch where there is a GPU, else openvino) | openvino | torch
+    CAPTION_THREADS    0: every CPU that the container may use
+
+A variable that is not in the list is refused, so a misspelt one cannot be overlooked.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "CAPTION_"
+FOREIGN = {"CAPTION_TEST_DATA"}
+# Kubernetes describes every Service of the namespace to every container, and one of them may be called "caption-...".
+SERVICE_LINK = re.compile(r"\w+_SERVICE_(HOST|PORT\w*)|\w+_PORT(_\d+_(TCP|UDP)\w*)?")
+
+
+Count = Annotated[int, Field(ge=1)]
+CountOrAuto = Annotated[int, Field(ge=0, description="0 chooses")]
+Seconds = Annotated[float, Field(gt=0)]
+Delay = Annotated[float, Field(ge=0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class SettingsError(ValueError):
+    pass
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    host: str = "0.0.0.0"
+    port: Port = 8000
+    model: Path | None = None
+    engine: Literal["auto", "openvino", "torch"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    threads: CountOrAuto = 0
+    max_batch_size: Count = 16
+    max_queue_size: Count = 128
+    timeout_s: Seconds = 30.0
+    max_bytes: Count = 20_000_000
+    max_pixels: Count = 50_000_000
+    max_upload_bytes: Count = 512_000_000
+    decode_threads: CountOrAuto = 0
+    body_timeout_s: Seconds = 30.0
+    stuck_after_s: Seconds = 30.0
+    drain_delay_s: Delay = 0.0
+    drain_timeout_s: Seconds = 30.0
+    reload_poll_s: Seconds = 5.0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def read_settings() -> Settings:
+    _refuse_unknown(os.environ)
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError(
+            "; ".join(_sentence(problem["loc"], problem["input"], problem["msg"]) for problem in error.errors())
+        ) from None
+
+
+def _refuse_unknown(names: Iterable[str]) -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for name in names:
+        if not name.startswith(PREFIX) or name in known | FOREIGN or SERVICE_LINK.fullmatch(name):
+            continue
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise SettingsError(f"{name} is not a setting of this service; the nearest one is {nearest}")
+
+
+def _sentence(location: tuple[int | str, ...], value: object, message: str) -> str:
+    return f"{PREFIX}{str(location[0]).upper()} is {value!r}: {message}"

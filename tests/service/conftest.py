@@ -1,0 +1,130 @@
+"""The app and the program `python -m service`, both around the real tiny bundle."""
+
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.settings import Settings
+from shared.bundle import Bundle
+from shared.captioner import Captioner
+from shared.engine import load_engine
+from tests.service.engines import TroubledEngine
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@contextmanager
+def serving(**settings: Any) -> Iterator[TestClient]:
+    with TestClient(create_app(Settings(**settings)), follow_redirects=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def client(tiny_bundle: Path) -> Iterator[TestClient]:
+    with serving(model=tiny_bundle) as client:
+        yield client
+
+
+@pytest.fixture
+def engine(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> TroubledEngine:
+    """What an app that starts in this test runs on."""
+    bundle = Bundle.load(tiny_bundle)
+    engine = TroubledEngine(load_engine(Settings().engine, bundle))
+    monkeypatch.setattr("service.app.load_captioner", lambda path, **options: Captioner(bundle, engine))
+    return engine
+
+
+@dataclass
+class Program:
+    """`python -m service` as a process of its own."""
+
+    process: subprocess.Popen[str]
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def ended(self) -> int:
+        return self.process.wait(30)
+
+
+def environment(**settings: object) -> dict[str, str]:
+    return {**os.environ, "CAPTION_HOST": "127.0.0.1", **{f"CAPTION_{k.upper()}": str(v) for k, v in settings.items()}}
+
+
+@contextmanager
+def running(**settings: object) -> Iterator[Program]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service"],
+        cwd=PROJECT,
+        env=environment(port=0, **settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines: queue.Queue[str] = queue.Queue()
+    assert process.stdout is not None
+    reader = threading.Thread(target=_copy, args=(process.stdout, lines), daemon=True)
+    reader.start()
+    try:
+        yield Program(process, _port(lines))
+    finally:
+        process.kill()
+        process.wait()
+        reader.join(10)
+        process.stdout.close()
+
+
+def _copy(output: IO[str], lines: "queue.Queue[str]") -> None:
+    for line in output:
+        lines.put(line)
+
+
+def _port(lines: "queue.Queue[str]") -> int:
+    seen = ""
+    while not (found := re.search(r"listening on http://\S+:(\d+)", seen)):
+        try:
+            seen += lines.get(timeout=60)
+        except queue.Empty:
+            pytest.fail(f"the program did not start:\n{seen}")
+    return int(found[1])
+
+
+@pytest.fixture(scope="session")
+def program(tiny_bundle: Path) -> Iterator[Program]:
+    with running(model=tiny_bundle, max_batch_size=4) as program:
+        yield program
+
+
+@pytest.fixture
+def metric(client: TestClient) -> Callable[[str], float]:
+    """The value of one series, named as /metrics prints it."""
+
+    def value(series: str) -> float:
+        return metric_value(client.get("/metrics").text, series)
+
+    return value
+
+
+def metric_value(exposition: str, series: str) -> float:
+    line = next((line for line in exposition.splitlines() if line.startswith(series + " ")), None)
+    assert line is not None, f"{series} is not there"
+    return float(line.rpartition(" ")[2])

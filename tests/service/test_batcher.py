@@ -1,0 +1,357 @@
+"""The batcher with small real functions as its work; no model, no HTTP."""
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from service.batcher import (
+    Batcher,
+    BatcherError,
+    BatchItemError,
+    DeadlineExceededError,
+    DrainingError,
+    QueueFullError,
+    WorkerDiedError,
+)
+
+pytestmark = pytest.mark.anyio
+HasLeft = Callable[[int], bool]
+
+
+def doubled(items: list[int], has_left: HasLeft) -> list[int]:
+    return [2 * item for item in items]
+
+
+class Gate:
+    """Work that stops at a gate, and remembers its batches."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Semaphore(0)
+        self.opened = threading.Event()
+        self.batches: list[list[int]] = []
+
+    def __call__(self, items: list[int], has_left: HasLeft) -> list[int]:
+        self.batches.append(items)
+        self.entered.release()
+        assert self.opened.wait(10)
+        return doubled(items, has_left)
+
+    async def first_batch_runs(self) -> None:
+        assert await asyncio.to_thread(self.entered.acquire, timeout=10)
+
+
+def started(
+    process: Callable[[list[int], HasLeft], list[int] | list[int | None]],
+    *,
+    max_batch_size: int = 4,
+    max_queue_size: int = 1000,
+    on_cancel: Callable[[str], None] = lambda stage: None,
+    on_batch: Callable[[int], None] = lambda size: None,
+    on_wait: Callable[[float], None] = lambda seconds: None,
+) -> Batcher[int, int]:
+    batcher = Batcher[int, int](
+        process,
+        max_batch_size=max_batch_size,
+        max_queue_size=max_queue_size,
+        on_batch=on_batch,
+        on_wait=on_wait,
+        on_cancel=on_cancel,
+    )
+    batcher.start()
+    return batcher
+
+
+async def submitted(batcher: Batcher[int, int], item: int, timeout_s: float = 10) -> asyncio.Task[int]:
+    """The task of one submission that is already in the queue."""
+
+    async def result() -> int:
+        return (await batcher.submit(item, timeout_s=timeout_s)).result
+
+    task = asyncio.create_task(result())
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_every_caller_gets_the_result_of_its_own_item() -> None:
+    batcher = started(doubled)
+    answers = await asyncio.gather(*(batcher.submit(i, timeout_s=10) for i in range(50)))
+    assert [answer.result for answer in answers] == [2 * i for i in range(50)]
+    await batcher.close()
+
+
+async def test_a_lone_item_does_not_wait_for_company() -> None:
+    batcher = started(doubled)
+    await batcher.submit(0, timeout_s=10)
+    durations = []
+    for i in range(50):
+        began = time.perf_counter()
+        answer = await batcher.submit(i, timeout_s=10)
+        durations.append(time.perf_counter() - began)
+        assert answer.queue_s < 0.1
+    assert sorted(durations)[25] < 0.002
+    await batcher.close()
+
+
+async def test_what_arrives_during_a_batch_is_the_next_one_in_order() -> None:
+    gate, sizes, waits = Gate(), list[int](), list[float]()
+    batcher = started(gate, max_batch_size=4, on_batch=sizes.append, on_wait=waits.append)
+    tasks = [await submitted(batcher, 0)]
+    await gate.first_batch_runs()
+    tasks += [await submitted(batcher, i) for i in range(1, 8)]
+    assert (batcher.depth, batcher.pending) == (7, 8)
+    gate.opened.set()
+    assert await asyncio.gather(*tasks) == [2 * i for i in range(8)]
+    assert gate.batches == [[0], [1, 2, 3, 4], [5, 6, 7]]
+    assert sizes == [1, 4, 3]
+    assert len(waits) == 8
+    await batcher.close()
+
+
+async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
+    gate = Gate()
+    batcher = started(gate, max_queue_size=2)
+    tasks = [await submitted(batcher, 0)]
+    await gate.first_batch_runs()
+    tasks += [await submitted(batcher, i) for i in (1, 2)]
+    began = time.perf_counter()
+    with pytest.raises(QueueFullError) as refusal:
+        await batcher.submit(3, timeout_s=10)
+    assert time.perf_counter() - began < 0.05
+    assert refusal.value.retry_after_s is not None
+    assert refusal.value.retry_after_s >= 1
+    gate.opened.set()
+    assert await asyncio.gather(*tasks) == [0, 2, 4]
+    await batcher.close()
+
+
+async def test_the_estimated_wait_follows_the_measured_rate() -> None:
+    def slow(items: list[int], has_left: HasLeft) -> list[int]:
+        time.sleep(0.05 * len(items))
+        return items
+
+    batcher = started(slow)
+    await asyncio.gather(*(batcher.submit(i, timeout_s=10) for i in range(8)))
+    tasks = [await submitted(batcher, i) for i in range(10)]
+    assert 0.3 < batcher.estimated_wait_s < 1.5
+    await asyncio.gather(*tasks)
+    await batcher.close()
+
+
+@pytest.mark.parametrize("place", ["running", "queued"])
+async def test_a_deadline_is_kept_while_the_worker_is_busy(place: str) -> None:
+    gate = Gate()
+    batcher = started(gate)
+    blocker = await submitted(batcher, 0, timeout_s=10 if place == "queued" else 0.1)
+    await gate.first_batch_runs()
+    victim = blocker if place == "running" else await submitted(batcher, 1, timeout_s=0.1)
+    began = time.perf_counter()
+    with pytest.raises(DeadlineExceededError):
+        await victim
+    assert time.perf_counter() - began < 0.15
+    gate.opened.set()
+    await asyncio.gather(blocker, return_exceptions=True)
+    await batcher.close()
+    assert [1] not in gate.batches, "an expired item was still run"
+    assert batcher.pending == 0
+
+
+async def test_an_expired_item_is_not_run_even_when_the_loop_was_too_busy_to_say_so() -> None:
+    gate = Gate()
+    batcher = started(gate)
+    first = await submitted(batcher, 0)
+    await gate.first_batch_runs()
+    expired = await submitted(batcher, 1, timeout_s=0.05)
+    threading.Timer(0.1, gate.opened.set).start()
+    time.sleep(0.2)  # the loop stands still on purpose
+    with pytest.raises(DeadlineExceededError):
+        await expired
+    assert await first == 0
+    assert gate.batches == [[0]]
+    await batcher.close()
+
+
+async def test_an_item_whose_caller_left_is_not_run_and_frees_its_place() -> None:
+    gate, stages = Gate(), list[str]()
+    batcher = started(gate, max_queue_size=2, on_cancel=stages.append)
+    first = await submitted(batcher, 0)
+    await gate.first_batch_runs()
+    leaving, staying = await submitted(batcher, 1), await submitted(batcher, 2)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    assert batcher.depth == 1
+    late = await submitted(batcher, 3)
+    gate.opened.set()
+    assert await asyncio.gather(*[first, staying, late]) == [0, 4, 6]
+    assert gate.batches == [[0], [2, 3]]
+    assert stages == ["queue"]
+    await batcher.close()
+
+
+async def test_running_work_is_told_who_has_left() -> None:
+    entered, seen, stages = threading.Event(), list[list[bool]](), list[str]()
+
+    def steps(items: list[int], has_left: HasLeft) -> list[int | None]:
+        entered.set()
+        until = time.monotonic() + 5
+        while not has_left(0) and time.monotonic() < until:
+            time.sleep(0.001)
+        seen.append([has_left(i) for i in range(len(items))])
+        return [None if has_left(i) else item for i, item in enumerate(items)]
+
+    batcher = started(steps, on_cancel=stages.append)
+    task = await submitted(batcher, 7)
+    assert await asyncio.to_thread(entered.wait, 10)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await batcher.close()
+    assert seen == [[True]]
+    assert stages == ["engine"]
+
+
+async def test_one_poisonous_item_fails_alone_among_63_good_ones() -> None:
+    gate = Gate()
+
+    def picky(items: list[int], has_left: HasLeft) -> list[int]:
+        results = gate(items, has_left)
+        if 13 in items:
+            raise RuntimeError("cannot stand 13")
+        return results
+
+    batcher = started(picky, max_batch_size=64)
+    blocker = await submitted(batcher, 100)
+    await gate.first_batch_runs()
+    tasks = [await submitted(batcher, i) for i in range(64)]
+    gate.opened.set()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert await blocker == 200
+    assert len(gate.batches[1]) == 64, "the test wants them all in one batch"
+    assert len(gate.batches) <= 2 + 2 * 6
+    assert isinstance(outcomes.pop(13), BatchItemError)
+    assert outcomes == [2 * i for i in range(64) if i != 13]
+    assert await (await submitted(batcher, 5)) == 10
+    await batcher.close()
+
+
+async def test_a_wrong_number_of_results_reaches_nobody() -> None:
+    def forgetful(items: list[int], has_left: HasLeft) -> list[int]:
+        return items[1:] if len(items) > 1 or items == [3] else items
+
+    batcher = started(forgetful, max_batch_size=8)
+    outcomes = await asyncio.gather(*(batcher.submit(i, timeout_s=10) for i in range(8)), return_exceptions=True)
+    assert isinstance(outcomes.pop(3), BatchItemError)
+    assert [answer.result for answer in outcomes if not isinstance(answer, BaseException)] == [0, 1, 2, 4, 5, 6, 7]
+    await batcher.close()
+
+
+async def test_no_result_for_a_caller_who_still_waits_is_an_error() -> None:
+    batcher = started(lambda items, has_left: [None if item == 1 else item for item in items])
+    good, bad = await asyncio.gather(*(batcher.submit(i, timeout_s=10) for i in (0, 1)), return_exceptions=True)
+    assert not isinstance(good, BaseException)
+    assert isinstance(bad, BatchItemError)
+    await batcher.close()
+
+
+async def test_closing_finishes_what_was_accepted_and_refuses_the_rest() -> None:
+    gate = Gate()
+    batcher = started(gate)
+    tasks = [await submitted(batcher, 0)]
+    await gate.first_batch_runs()
+    tasks += [await submitted(batcher, i) for i in range(1, 10)]
+    closing = asyncio.create_task(batcher.close())
+    await asyncio.sleep(0)
+    with pytest.raises(DrainingError):
+        await batcher.submit(99, timeout_s=10)
+    gate.opened.set()
+    assert await asyncio.gather(*tasks) == [2 * i for i in range(10)]
+    await closing
+    assert not batcher.alive
+
+
+async def test_closing_without_draining_refuses_what_waits() -> None:
+    gate = Gate()
+    batcher = started(gate)
+    running = await submitted(batcher, 0)
+    await gate.first_batch_runs()
+    waiting = await submitted(batcher, 1)
+    closing = asyncio.create_task(batcher.close(drain=False))
+    with pytest.raises(DrainingError):
+        await waiting
+    gate.opened.set()
+    assert await running == 0
+    await closing
+
+
+async def test_a_worker_that_will_not_end_does_not_keep_its_callers() -> None:
+    gate = Gate()
+    batcher = started(gate)
+    stuck = await submitted(batcher, 0)
+    await gate.first_batch_runs()
+    await asyncio.sleep(0.02)
+    assert batcher.busy_s > 0.01
+    await batcher.close(timeout_s=0.05)
+    with pytest.raises(WorkerDiedError):
+        await stuck
+    gate.opened.set()
+
+
+async def test_the_death_of_the_worker_is_seen_and_ends_every_future() -> None:
+    gate = Gate()
+
+    def dying(items: list[int], has_left: HasLeft) -> list[int]:
+        gate(items, has_left)
+        raise SystemExit
+
+    batcher = started(dying)
+    tasks = [await submitted(batcher, 0)]
+    await gate.first_batch_runs()
+    tasks += [await submitted(batcher, i) for i in range(1, 10)]
+    assert batcher.alive
+    gate.opened.set()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(outcome, WorkerDiedError) for outcome in outcomes)
+    assert not batcher.alive
+    assert batcher.pending == 0
+    with pytest.raises(WorkerDiedError):
+        await batcher.submit(1, timeout_s=10)
+
+
+async def test_an_idle_worker_counts_as_neither_busy_nor_dead() -> None:
+    batcher = started(doubled)
+    await batcher.submit(1, timeout_s=10)
+    assert batcher.alive
+    assert batcher.busy_s == 0
+    await batcher.close()
+
+
+async def test_five_thousand_submissions_with_leavers_and_failures_leave_nothing_behind() -> None:
+    dice = random.Random(4)
+
+    def moody(items: list[int], has_left: HasLeft) -> list[int]:
+        if any(item % 97 == 0 for item in items):
+            raise ValueError("a multiple of 97")
+        return doubled(items, has_left)
+
+    async def call(i: int) -> str:
+        await asyncio.sleep(dice.random() * 0.5)
+        try:
+            async with asyncio.timeout(0.002 if dice.random() < 0.1 else 30):
+                answer = await batcher.submit(i, timeout_s=0.001 if dice.random() < 0.05 else 30)
+        except TimeoutError:
+            return "left"
+        except BatcherError as error:
+            return type(error).__name__
+        assert answer.result == 2 * i
+        return "answered"
+
+    batcher = started(moody, max_batch_size=16, max_queue_size=5000)
+    outcomes = await asyncio.gather(*(call(i) for i in range(5000)))
+    assert batcher.pending == batcher.depth == 0
+    assert set(outcomes) <= {"answered", "left", "DeadlineExceededError", "BatchItemError"}
+    assert outcomes.count("answered") > 4000
+    assert 1 <= outcomes.count("BatchItemError") <= 5000 // 97 + 1
+    await batcher.close()
+    assert not batcher.alive
