@@ -22,7 +22,12 @@ class OpenVINOEngine:
 
     def __init__(self, encoder: Any, decoder: Any, *, precision: str, threads: int = 0) -> None:
         self.precision = precision
-        config = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
+        config = {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            # Where weights have 8 bits OpenVINO would round activations to 8 bits as well, in fp32 too.
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+        }
         if threads:
             config["INFERENCE_NUM_THREADS"] = str(threads)
         core = openvino.Core()

@@ -1,5 +1,7 @@
 """From torch to OpenVINO: the two graphs that a CPU serves from, and the encoder alone for caching features."""
 
+import copy
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from openvino import opset13 as opset
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from shared.model import CaptionModel, EncoderCNN
 from shared.openvino_engine import DECODER, ENCODER
@@ -25,6 +28,43 @@ class EightBit(NamedTuple):
 
     codes: NDArray[np.int8]  # (rows, columns)
     scales: NDArray[np.float32]  # (rows, 1)
+
+
+def fold_batch_norms(encoder: EncoderCNN, image_size: int) -> None:
+    """Move each batch norm's scale into the convolution before it, in place; the norm keeps the bias.
+
+    OpenVINO does so in any case; done before rounding, both engines compute with the same rounded numbers. A backbone
+    whose norms do not follow their convolutions is left as it is.
+    """
+    folded = copy.deepcopy(encoder).eval()
+    convolution: nn.Conv2d | None = None
+    for module in folded.modules():
+        if isinstance(module, nn.Conv2d):
+            convolution = module
+        elif isinstance(module, nn.BatchNorm2d) and convolution is not None:
+            if convolution.out_channels == module.num_features:
+                _fold(convolution, module)
+            convolution = None
+    images = torch.randint(0, 256, (2, image_size, image_size, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        before, after = encoder.eval()(images), folded(images)
+    if (before - after).abs().max() <= 1e-3 * before.abs().max():
+        encoder.load_state_dict(folded.state_dict())
+
+
+@torch.no_grad()
+def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    fused = fuse_conv_bn_eval(convolution, norm)
+    assert fused.bias is not None
+    convolution.weight.copy_(fused.weight)
+    if convolution.bias is not None:
+        convolution.bias.zero_()
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.zero_()
+    norm.running_var.fill_(1.0 - norm.eps)  # below 1 half precision is twice as fine as above
+    norm.weight.fill_(1.0)
+    norm.bias.copy_(fused.bias)
 
 
 def round_weights(model: CaptionModel, *, eight_bit: bool) -> dict[str, EightBit]:
@@ -57,19 +97,26 @@ def export_graphs(model: CaptionModel, image_size: int, folder: Path, eight_bit:
     """Write encoder and decoder as OpenVINO IR, constants in half precision or, those of `eight_bit`, in 8 bits."""
     model = model.cpu().eval()
     images = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
-    encoder = openvino.convert_model(_Encode(model), example_input=images, input=[("images", [-1, *images.shape[1:]])])
+    encoder = _convert(_Encode(model), images, [("images", [-1, *images.shape[1:]])])
     openvino.save_model(encoder, folder / ENCODER, compress_to_fp16=True)
-    with torch.inference_mode():
+    with torch.no_grad():
         seen = model.encode(images)
         state = model.decoder.start(2, 3)
     example = (*seen, torch.ones(2, 3, dtype=torch.int64), *state)
     beams = [-1, -1, *state.hidden.shape[2:]]
     shapes = [[-1, *part.shape[1:]] for part in seen] + [[-1, -1], beams, beams]
-    decoder = openvino.convert_model(_Step(model), example_input=example, input=list(zip(INPUTS, shapes, strict=True)))
+    decoder = _convert(_Step(model), example, list(zip(INPUTS, shapes, strict=True)))
     for output, name in zip(decoder.outputs, OUTPUTS, strict=True):
         output.get_tensor().set_names({name})
     _use_eight_bit(decoder, list(eight_bit.values()))
     openvino.save_model(decoder, folder / DECODER, compress_to_fp16=True)
+
+
+def _convert(module: nn.Module, example: Any, inputs: list[Any]) -> Any:
+    with warnings.catch_warnings():
+        # OpenVINO converts by tracing; torch would rather have everybody compile.
+        warnings.filterwarnings("ignore", r"`torch.jit.\w+` is deprecated")
+        return openvino.convert_model(module, example_input=example, input=inputs)
 
 
 class _Encode(nn.Module):
@@ -116,6 +163,6 @@ def compile_encoder(encoder: EncoderCNN, image_size: int) -> Callable[[NDArray[n
 
         return encode_on_gpu
     example = torch.zeros(1, image_size, image_size, 3, dtype=torch.uint8)
-    graph = openvino.convert_model(encoder, example_input=example, input=[("images", [-1, *example.shape[1:]])])
+    graph = _convert(encoder, example, [("images", [-1, *example.shape[1:]])])
     compiled = openvino.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda images: compiled(images)[0].copy()
