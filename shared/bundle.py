@@ -110,6 +110,8 @@ def write_bundle(
 ) -> Bundle:
     """Seal the files that lie in `folder` with a manifest, and read it back."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
+    for path in files:
+        path.chmod(0o644)  # some writers keep files to themselves; who serves may be another user
     manifest = {
         "format_version": FORMAT_VERSION,
         "name": name,

@@ -175,5 +175,5 @@ class CaptionModel(nn.Module):
         log_probs = self.decoder.output(output).log_softmax(dim=-1)
         unsaid = torch.zeros_like(log_probs[0, 0])
         unsaid[[PAD_ID, START_ID, UNK_ID]] = float("-inf")
-        best = (log_probs + unsaid).topk(min(CANDIDATES, log_probs.shape[-1]), dim=-1)
+        best = (log_probs + unsaid).topk(min(CANDIDATES, self.config.vocabulary_size), dim=-1)
         return best.values, best.indices, weights, state.hidden, state.cell

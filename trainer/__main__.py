@@ -54,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument(
         "--volume", type=Path, required=True, help="folder of bundles; its `current` will name this one"
     )
+    publish.add_argument("--beam-size", type=int, help="instead of the run's")
+    publish.add_argument("--length-penalty", type=float, help="instead of the run's")
     publish.set_defaults(run=_publish)
 
     evaluate = commands.add_parser("evaluate", help="score a bundle on a split with COCO's metrics")
@@ -105,7 +107,9 @@ def _train(options: argparse.Namespace) -> None:
 def _publish(options: argparse.Namespace) -> None:
     from trainer.publish import publish_checkpoint
 
-    print(publish_checkpoint(options.model, options.data, options.volume))
+    given = {name: getattr(options, name) for name in ("beam_size", "length_penalty")}
+    decode = {name: value for name, value in given.items() if value is not None}
+    print(publish_checkpoint(options.model, options.data, options.volume, **decode))
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -45,18 +45,21 @@ def _model(sealed: Mapping[str, Any], *, eight_bit: bool) -> str:
   {architecture["hidden_size"]} units; {len(sealed["vocabulary"])} words, each at least {config["min_count"]} times in
   the training captions.
 - Weights in half precision{", the decoder's large matrices in 8 bits" if eight_bit else ""}.
-- Beam search with {decode.beam_size} beams and at most {decode.max_length} words."""
+- Beam search with {decode.beam_size} beams, length penalty {decode.length_penalty}, at most {decode.max_length}
+  words."""
 
 
 def _training(training: Mapping[str, Any]) -> str:
-    config = training["config"]
+    config, splits = training["config"], training["splits"]
+    learned = [
+        f"`{name}` ({splits[name]['photos']} photos, {splits[name]['captions']} captions)" for name in config["train"]
+    ]
     return f"""\
-- Data: {", ".join(f"`{name}`" for name in config["train"])}: {training["photos"]} photos with
-  {training["captions"]} captions{", each photo also mirrored" if config["mirror"] else ""}.
+- Data: {", ".join(learned)}{"; each photo also mirrored" if config["mirror"] else ""}.
 - Cross-entropy with teacher forcing, label smoothing {config["label_smoothing"]}, dropout {config["dropout"]}; AdamW at
   {config["learning_rate"]}, warm-up and cosine, {config["images_per_batch"]} photos a step, {config["epochs"]} epochs.
   Published is a running mean of the weights.
-- Chosen by CIDEr-D on `{config["val"]}`: epoch {training["epoch"]["epoch"]}."""
+- Chosen by CIDEr-D on `{config["val"]}`: epoch {training["epoch"]["epoch"]}, and the settings of the search."""
 
 
 def _scores(metrics: Mapping[str, Mapping[str, Any]]) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from shared.bundle import DecodeOptions
+
 PRESETS = Path(__file__).parent / "presets"
 
 
@@ -112,6 +114,11 @@ def _checked(key: str, value: Any, default: Any) -> Any:
     if key == "resize" and value not in ("squash", "crop"):
         raise ConfigError(f"resize is {value!r}; it must be 'squash' or 'crop'")
     return value
+
+
+def decode_options(config: TrainConfig) -> DecodeOptions:
+    """How validation searches, and what a published bundle does by default."""
+    return DecodeOptions(config.beam_size, config.max_length, config.length_penalty)
 
 
 def load_config(preset: str | None, overrides: Mapping[str, Any]) -> TrainConfig:

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from shared.bundle import WEIGHTS, Bundle, DecodeOptions, Golden, publish, sha256, write_bundle
-from shared.captioner import Candidate, Captioner, check_golden
+from shared.captioner import REDUCED_TOLERANCE, Candidate, Captioner, check_golden
 from shared.engine import EngineError, load_engine
 from shared.image import Preprocessing, to_array
 from shared.model import CaptionModel, ModelConfig
@@ -21,10 +21,10 @@ from shared.vocabulary import Vocabulary
 from trainer.card import model_card
 from trainer.checkpoint import Checkpoint, load_checkpoint
 from trainer.coco import Photo, read_split
-from trainer.config import TrainConfig
+from trainer.config import TrainConfig, decode_options
 from trainer.drawing import draw_scene
 from trainer.evaluate import caption_photos, has_java, references_of, score
-from trainer.export import export_graphs, round_weights
+from trainer.export import export_graphs, fold_batch_norms, round_weights
 from trainer.train import BEST
 
 EIGHT_BIT_COST = 0.5
@@ -35,24 +35,32 @@ PLACEHOLDER = Golden(GOLDEN, "", 0.0)
 logger = logging.getLogger(__name__)
 
 
-def publish_checkpoint(model_path: Path, data: Path, volume: Path) -> Path:
+def publish_checkpoint(model_path: Path, data: Path, volume: Path, **decode: Any) -> Path:
     """Make a bundle of the best checkpoint in `model_path`, score it on its validation split, put it into `volume`.
 
-    Both widths of weights are built and scored; 8 bits are taken where they cost less than EIGHT_BIT_COST.
+    Both widths of weights are built and scored; 8 bits are taken where they cost less than EIGHT_BIT_COST. `decode` are
+    fields of DecodeOptions that differ from the run's config.
     """
     checkpoint = load_checkpoint(model_path / BEST)
     config = TrainConfig.from_mapping(checkpoint.record["config"])
+    options = dataclasses.replace(decode_options(config), **decode)
     photos = read_split(data / config.val).photos
     with tempfile.TemporaryDirectory() as scratch:
-        half = build_bundle(checkpoint, config, photos, Path(scratch, "half"), eight_bit=False)
-        small = build_bundle(checkpoint, config, photos, Path(scratch, "small"), eight_bit=True)
+        half = build_bundle(checkpoint, config, options, photos, Path(scratch, "half"), eight_bit=False)
+        small = build_bundle(checkpoint, config, options, photos, Path(scratch, "small"), eight_bit=True)
         cost = half.metrics[config.val]["CIDEr-D"] - small.metrics[config.val]["CIDEr-D"]
         logger.info("8-bit decoder weights cost %.2f CIDEr-D; %.1f is allowed", cost, EIGHT_BIT_COST)
         return publish(small if cost < EIGHT_BIT_COST else half, volume)
 
 
 def build_bundle(
-    checkpoint: Checkpoint, config: TrainConfig, photos: Sequence[Photo], folder: Path, *, eight_bit: bool
+    checkpoint: Checkpoint,
+    config: TrainConfig,
+    decode: DecodeOptions,
+    photos: Sequence[Photo],
+    folder: Path,
+    *,
+    eight_bit: bool,
 ) -> Bundle:
     """A whole bundle in `folder`, its captions of `photos` scored through the engine that will serve it."""
     folder.mkdir()
@@ -60,6 +68,7 @@ def build_bundle(
     vocabulary = Vocabulary(record["vocabulary"])
     model = CaptionModel(ModelConfig(**record["architecture"]), Preprocessing.from_dict(record["preprocessing"]))
     model.load_state_dict(checkpoint.part("model"))
+    fold_batch_norms(model.encoder, config.image_size)
     rounded = round_weights(model, eight_bit=eight_bit)
     halves = {name: t.half() if t.is_floating_point() else t for name, t in model.state_dict().items()}
     save_file(halves, folder / WEIGHTS)
@@ -71,7 +80,7 @@ def build_bundle(
         "architecture": record["architecture"],
         "preprocessing": Preprocessing.from_dict(record["preprocessing"]),
         "vocabulary": vocabulary,
-        "decode": DecodeOptions(config.beam_size, config.max_length, config.length_penalty),
+        "decode": decode,
         "training": {
             key: value for key, value in record.items() if key not in ("vocabulary", "architecture", "preprocessing")
         },
@@ -89,19 +98,27 @@ def build_bundle(
 
 
 def choose_golden(bundle: Bundle, path: Path) -> Golden:
-    """Draw pictures; keep the one whose caption every precision agrees on with the widest margin over its second."""
+    """Draw pictures; keep the one that every precision agrees on, with the widest margin over its second caption."""
     drawn = [draw_scene(random.Random(seed), GOLDEN_SIZE)[0] for seed in range(DRAWINGS)]
     answers = [_two_best(captioner, drawn) for captioner in _every_precision(bundle)]
-    margins = {}
-    for i, reference in enumerate(answers[0]):
-        if all(answer[i][0].words == reference[0].words for answer in answers):
-            margins[i] = min(answer[i][0].log_probability - answer[i][1].log_probability for answer in answers)
-    if not margins:
-        raise ValueError(f"none of {DRAWINGS} drawn pictures gets the same caption in every precision; train longer")
+    margins = {i: _margin([answer[i] for answer in answers]) for i in range(len(drawn))}
     chosen = max(margins, key=lambda i: margins[i])
+    if margins[chosen] <= 0:
+        raise ValueError(f"none of {DRAWINGS} drawn pictures gets the same caption in every precision; train longer")
     drawn[chosen].save(path)
     best = answers[0][chosen][0]
     return Golden(path.name, best.caption, best.log_probability)
+
+
+def _margin(answers: list[tuple[Candidate, ...]]) -> float:
+    """The smallest lead of the best caption; 0 where precisions disagree on it or, clearly, on its log-probability."""
+    reference = answers[0][0]
+    for best, *_ in answers:
+        if best.words != reference.words:
+            return 0.0
+        if abs(best.log_probability - reference.log_probability) > REDUCED_TOLERANCE / 2:
+            return 0.0
+    return min(best.log_probability - second.log_probability for best, second, *_ in answers)
 
 
 def _every_precision(bundle: Bundle) -> Iterator[Captioner]:

@@ -3,27 +3,28 @@
 import copy
 import dataclasses
 import functools
+import hashlib
 import importlib.metadata
 import json
 import logging
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
 
-from shared.bundle import DecodeOptions
 from shared.image import Preprocessing
 from shared.model import CaptionModel, ModelConfig
 from shared.torch_engine import TorchEngine
 from shared.vocabulary import Vocabulary
 from trainer.checkpoint import save_checkpoint
 from trainer.coco import DataError, Photo, read_split
-from trainer.config import TrainConfig
+from trainer.config import TrainConfig, decode_options
 from trainer.data_loader import get_loader, set_epoch
 from trainer.evaluate import references_of, score
 from trainer.features import FeatureCache, cache_features
@@ -45,32 +46,17 @@ def train(config: TrainConfig, data: Path, model_path: Path) -> dict[str, Any]:
     """
     torch.manual_seed(config.seed)
     model_path.mkdir(parents=True, exist_ok=True)
-    photos = [photo for name in config.train for photo in usable_photos(data / name, strict=config.strict_data)]
-    val = usable_photos(data / config.val, strict=config.strict_data)
+    splits = {name: usable_photos(data / name, strict=config.strict_data) for name in (*config.train, config.val)}
+    photos, val = [photo for name in config.train for photo in splits[name]], splits[config.val]
     vocabulary = Vocabulary.from_captions((c for photo in photos for c in photo.captions), min_count=config.min_count)
     preprocessing = Preprocessing(config.image_size, config.resize, config.mean, config.std)
     model = build_model(config, len(vocabulary), preprocessing)
     photos, inputs = prepare(photos, model, preprocessing, config, model_path / FEATURES, mirror=config.mirror)
     val, val_inputs = prepare(val, model, preprocessing, config, model_path / FEATURES, mirror=False)
     logger.info("%d photos to learn from, %d to validate, %d words", len(photos), len(val), len(vocabulary))
-    record = run_record(config, model.config, vocabulary, preprocessing, photos)
-    return fit(model, (photos, inputs), (val, val_inputs), vocabulary, config, model_path, record)
-
-
-def fit(
-    model: CaptionModel,
-    training: tuple[Sequence[Photo], Inputs],
-    val: tuple[Sequence[Photo], Inputs],
-    vocabulary: Vocabulary,
-    config: TrainConfig,
-    model_path: Path,
-    record: dict[str, Any],
-) -> dict[str, Any]:
-    """The epochs: train, validate freely, log, save."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model.to(device)
     loader = get_loader(
-        *training,
+        photos,
+        inputs,
         vocabulary,
         images_per_batch=config.images_per_batch,
         captions_per_image=config.captions_per_image,
@@ -79,16 +65,35 @@ def fit(
         seed=config.seed,
         workers=0 if config.cache_features else config.workers,
     )
-    optimizer = AdamW(model.decoder.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    total = config.epochs * len(loader)
-    schedule = LambdaLR(optimizer, functools.partial(warmup_then_cosine, warmup=config.warmup_steps, total=total))
+
+    def judge(engine: TorchEngine) -> dict[str, Any]:
+        said = caption_freely(engine, val, val_inputs, vocabulary, decode_options(config))
+        return {"val": score(references_of(val), said), "unique_captions": len(set(said.values()))}
+
+    record = run_record(config, model.config, vocabulary, preprocessing, splits)
+    return fit(model, loader, judge, config, model_path, record)
+
+
+def fit(
+    model: CaptionModel,
+    loader: "DataLoader[Any]",
+    judge: Callable[[TorchEngine], dict[str, Any]],
+    config: TrainConfig,
+    model_path: Path,
+    record: dict[str, Any],
+) -> dict[str, Any]:
+    """The epochs: train, judge, log, save. Returns the best epoch's line of the log."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     averaged = copy.deepcopy(model).requires_grad_(False)
     engine = TorchEngine(averaged, device=device)
-    options = DecodeOptions(config.beam_size, config.max_length, config.length_penalty)
+    optimizer = AdamW(model.to(device).decoder.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    total = config.epochs * len(loader)
+    schedule = LambdaLR(optimizer, functools.partial(warmup_then_cosine, warmup=config.warmup_steps, total=total))
     best: dict[str, Any] = {}
+    began = time.perf_counter()
     for epoch in range(1, config.epochs + 1):
         set_epoch(loader, epoch)
-        began = time.perf_counter()
+        epoch_began = time.perf_counter()
         line: dict[str, Any] = {"epoch": epoch}
         line |= train_one_epoch(
             model,
@@ -102,26 +107,25 @@ def fit(
             bf16=config.bf16,
             title=f"epoch {epoch}/{config.epochs}",
         )
-        line["train_seconds"] = time.perf_counter() - began
-        said = caption_freely(engine, *val, vocabulary, options)
-        line |= {"val": score(references_of(val[0]), said), "unique_captions": len(set(said.values()))}
-        line["seconds"] = time.perf_counter() - began
-        logger.info(
-            "epoch %d: loss %.3f, CIDEr-D %.1f, BLEU-4 %.1f",
-            epoch,
-            line["loss"],
-            line["val"]["CIDEr-D"],
-            line["val"]["BLEU-4"],
+        line |= judge(engine)
+        line["seconds"] = time.perf_counter() - epoch_began
+        record = record | {"epoch": line, "seconds": time.perf_counter() - began}
+        _log(line, model_path / LOG)
+        save_checkpoint(
+            model_path / LAST, {"model": averaged.state_dict(), "decoder": model.decoder.state_dict()}, record
         )
-        with (model_path / LOG).open("a") as log:
-            log.write(json.dumps(line) + "\n")
-        record = record | {"epoch": line}
-        parts = {"model": averaged.state_dict(), "decoder": model.decoder.state_dict()}
-        save_checkpoint(model_path / LAST, parts, record)
         if not best or line["val"]["CIDEr-D"] > best["val"]["CIDEr-D"]:
             best = line
             save_checkpoint(model_path / BEST, {"model": averaged.state_dict()}, record)
     return best
+
+
+def _log(line: dict[str, Any], path: Path) -> None:
+    scores = line["val"]
+    message = "epoch %d: loss %.3f, CIDEr-D %.1f, BLEU-4 %.1f"
+    logger.info(message, line["epoch"], line["loss"], scores["CIDEr-D"], scores["BLEU-4"])
+    with path.open("a") as log:
+        log.write(json.dumps(line) + "\n")
 
 
 def usable_photos(folder: Path, *, strict: bool) -> list[Photo]:
@@ -182,7 +186,7 @@ def run_record(
     architecture: ModelConfig,
     vocabulary: Vocabulary,
     preprocessing: Preprocessing,
-    photos: Sequence[Photo],
+    splits: Mapping[str, Sequence[Photo]],
 ) -> dict[str, Any]:
     """What one must know to repeat or to publish the run."""
     return {
@@ -190,11 +194,16 @@ def run_record(
         "architecture": dataclasses.asdict(architecture),
         "vocabulary": list(vocabulary.words),
         "preprocessing": preprocessing.to_dict(),
-        "photos": len(photos),
-        "captions": sum(len(photo.captions) for photo in photos),
+        "splits": {name: _split_record(photos) for name, photos in splits.items()},
         "revision": _revision(),
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "timm", "numpy", "pillow")},
     }
+
+
+def _split_record(photos: Sequence[Photo]) -> dict[str, Any]:
+    digest = hashlib.sha256(json.dumps([[photo.path.name, photo.captions] for photo in photos]).encode())
+    captions = sum(len(photo.captions) for photo in photos)
+    return {"photos": len(photos), "captions": captions, "sha256": digest.hexdigest()}
 
 
 def _revision() -> str | None:

@@ -38,8 +38,8 @@ def test_a_run_leaves_checkpoints_and_a_line_per_epoch(tiny_run: Path) -> None:
 
 def test_the_model_learned_to_look(tiny_run: Path) -> None:
     record = load_checkpoint(tiny_run / BEST).record
-    assert record["epoch"]["val"]["CIDEr-D"] > 100
-    assert record["epoch"]["unique_captions"] > 15
+    assert record["epoch"]["val"]["CIDEr-D"] > 200
+    assert record["epoch"]["unique_captions"] > 30
 
 
 def test_a_frozen_encoder_does_not_change_by_a_bit(drawn_data: Path, tmp_path: Path) -> None:
@@ -63,7 +63,8 @@ def test_cached_features_train_as_the_encoder_in_the_loop_does(drawn_data: Path,
 
 def test_the_same_seed_gives_the_same_losses(drawn_data: Path, tmp_path: Path) -> None:
     first, second, other = (train(small(seed=seed), drawn_data, tmp_path / str(i)) for i, seed in enumerate((1, 1, 2)))
-    assert first["loss"] == second["loss"] != other["loss"]
+    assert first["loss"] == pytest.approx(second["loss"], rel=1e-6)  # threads add up in any order
+    assert first["loss"] != pytest.approx(other["loss"], rel=1e-3)
 
 
 def test_sixteen_photos_are_learned_by_heart(drawn_data: Path, tmp_path: Path) -> None:
@@ -85,17 +86,19 @@ def test_sixteen_photos_are_learned_by_heart(drawn_data: Path, tmp_path: Path) -
                 "train": ["few"],
                 "val": "few",
                 "min_count": 1,
-                "epochs": 60,
+                "epochs": 80,
+                "weight_decay": 0.0,
+                "warmup_steps": 5,
                 "dropout": 0.0,
                 "mirror": False,
-                "ema_decay": 0.0,
-                "images_per_batch": 16,
+                "images_per_batch": 2,
             },
         ),
         few,
         tmp_path / "run",
     )
-    assert best["loss"] < 0.05
+    last = json.loads((tmp_path / "run" / LOG).read_text().splitlines()[-1])
+    assert last["loss"] < 0.05
     assert best["val"]["BLEU-4"] > 95
 
 
