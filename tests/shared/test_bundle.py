@@ -21,7 +21,7 @@ def change(bundle: Path, **values: object) -> None:
 
 def test_a_bundle_tells_what_a_service_needs(tiny_bundle: Path) -> None:
     bundle = Bundle.load(tiny_bundle)
-    assert bundle.preprocessing.size == 64
+    assert bundle.preprocessing.size == 128
     assert bundle.architecture["vocabulary_size"] == len(bundle.vocabulary)
     assert bundle.golden.caption
     assert bundle.metrics["val"]["CIDEr-D"] > 0
