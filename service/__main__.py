@@ -38,6 +38,8 @@ def main() -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     logger.info("settings: %s", " ".join(f"{name}={value}" for name, value in settings))
+    # As process 1 of a container Python would not even notice the signal while the model is loaded.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         asyncio.run(serve(settings))
     except (BundleError, EngineError, PortError) as error:

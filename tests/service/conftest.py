@@ -38,7 +38,7 @@ def serving(**settings: Any) -> Iterator[TestClient]:
 
 @pytest.fixture(scope="session")
 def client(tiny_bundle: Path) -> Iterator[TestClient]:
-    with serving(model=tiny_bundle) as client:
+    with serving(model=tiny_bundle, precision="fp32") as client:
         yield client
 
 
@@ -110,7 +110,7 @@ def _port(lines: "queue.Queue[str]") -> int:
 
 @pytest.fixture(scope="session")
 def program(tiny_bundle: Path) -> Iterator[Program]:
-    with running(model=tiny_bundle, max_batch_size=4) as program:
+    with running(model=tiny_bundle, max_batch_size=4, precision="fp32") as program:
         yield program
 
 

@@ -71,4 +71,4 @@ def animated_gif() -> bytes:
 def turned_by_exif() -> bytes:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
-    return encoded(scene().transpose(Image.Transpose.ROTATE_90), quality=92, exif=exif)
+    return encoded(scene().transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)

@@ -92,7 +92,7 @@ async def test_a_lone_item_does_not_wait_for_company() -> None:
         answer = await batcher.submit(i, timeout_s=10)
         durations.append(time.perf_counter() - began)
         assert answer.queue_s < 0.1
-    assert sorted(durations)[25] < 0.002
+    assert sorted(durations)[25] < 0.004
     await batcher.close()
 
 

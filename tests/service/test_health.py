@@ -102,14 +102,15 @@ def test_the_deadline_is_kept_while_the_engine_hangs(
 def test_a_full_queue_answers_at_once_while_the_engine_hangs(
     tiny_bundle: Path, engine: TroubledEngine, threads: ThreadPoolExecutor
 ) -> None:
-    with serving(model=tiny_bundle, max_queue_size=3) as client:
+    with serving(model=tiny_bundle, max_queue_size=3, max_bytes=50_000) as client:
         answers = [sent(threads, client, pictures.jpeg())]
         assert engine.entered.acquire(timeout=10)
         answers += [sent(threads, client, pictures.jpeg(i)) for i in range(3)]
         wait_until_waiting(client, 3)
         refused = send(client, pictures.jpeg())
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "queue_full")
-        assert refused.elapsed.total_seconds() < 0.05
+        assert refused.elapsed.total_seconds() < 0.1
+        assert send(client, bytes(60_000)).status_code == 503, "a full queue must refuse before it looks at the body"
         engine.gate.set()
         assert [answer.result(20).status_code for answer in answers] == [200] * 4
 

@@ -108,7 +108,7 @@ def test_pictures_of_clients_that_left_are_dropped(tiny_bundle: Path) -> None:
         stages = ("upload", "decode", "queue", "engine")
         cancelled = sum(metric(program, f'caption_cancelled_total{{stage="{stage}"}}') for stage in stages)
         assert metric(program, left) == cancelled
-        assert cancelled > 20
+        assert cancelled > 5
         assert metric(program, "caption_batch_size_sum") <= 60 - metric(
             program, 'caption_cancelled_total{stage="queue"}'
         )

@@ -1,12 +1,10 @@
 """What the environment may say, and what it is told when it says something else."""
 
 import os
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from service.cpus import available_cpus
 from service.settings import Settings, SettingsError, read_settings
 
 
@@ -75,14 +73,3 @@ def test_settings_are_frozen_and_take_no_strangers() -> None:
         settings.port = 1
     with pytest.raises(ValidationError):
         Settings(prot=1)  # type: ignore[call-arg]
-
-
-@pytest.mark.parametrize(("quota", "cpus"), [("100000 100000", 1), ("50000 100000", 1), ("max 100000", None)])
-def test_the_containers_quota_bounds_the_cpus(tmp_path: Path, quota: str, cpus: int | None) -> None:
-    file = tmp_path / "cpu.max"
-    file.write_text(quota + "\n")
-    assert available_cpus(file) == (cpus or len(os.sched_getaffinity(0)))
-
-
-def test_without_a_quota_the_affinity_counts(tmp_path: Path) -> None:
-    assert available_cpus(tmp_path / "absent") == len(os.sched_getaffinity(0))
