@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from shared.image import Preprocessing
 from shared.vocabulary import Vocabulary
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "bundle.json"
 WEIGHTS = "weights.safetensors"
 CURRENT = "current"

@@ -25,10 +25,10 @@ class Engine(Protocol):
     device: str
 
     def encode(self, images: NDArray[np.uint8]) -> Arrays:
-        """Images (B, S, S, 3) -> what the decoder looks at, arrays (B, ...)."""
+        """Images (B, S, S, 3) -> what the decoder looks at and its first memory, arrays (B, ...)."""
 
     def start(self, features: Arrays, beam_size: int) -> Arrays:
-        """The decoder's memory before the first word, arrays (B, K, ...)."""
+        """The decoder's memory before the first word for each of K beams, arrays (B, K, ...)."""
 
     def step(self, features: Arrays, words: NDArray[np.int64], state: Arrays) -> Step:
         """See `shared.beam_search.StepFunction`."""

@@ -32,20 +32,18 @@ class OpenVINOEngine:
             config["INFERENCE_NUM_THREADS"] = str(threads)
         core = openvino.Core()
         self._encoder = core.compile_model(encoder, "CPU", config).create_infer_request()
-        decoder = core.compile_model(decoder, "CPU", config)
-        self._decoder = decoder.create_infer_request()
-        layers, hidden = decoder.input("hidden").partial_shape[2], decoder.input("hidden").partial_shape[3]
-        self._memory = (layers.get_length(), hidden.get_length())
+        self._decoder = core.compile_model(decoder, "CPU", config).create_infer_request()
 
     def encode(self, images: NDArray[np.uint8]) -> Arrays:
         return tuple(self._encoder.infer([images], share_inputs=True).values())
 
     def start(self, features: Arrays, beam_size: int) -> Arrays:
-        zeros = np.zeros((len(features[0]), beam_size, *self._memory), np.float32)
-        return zeros, zeros
+        *_, hidden, cell = features
+        return np.repeat(hidden[:, None], beam_size, axis=1), np.repeat(cell[:, None], beam_size, axis=1)
 
     def step(self, features: Arrays, words: NDArray[np.int64], state: Arrays) -> Step:
-        said = self._decoder.infer([*features, words, *state], share_inputs=True)
+        values, keys, pooled, *_ = features
+        said = self._decoder.infer([values, keys, pooled, words, *state], share_inputs=True)
         log_probs, ids, attention, *after = said.values()
         return Step(log_probs, ids, attention, tuple(after))
 

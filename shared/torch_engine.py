@@ -11,8 +11,9 @@ from torch import Tensor
 
 from shared.beam_search import Arrays, Step
 from shared.bundle import WEIGHTS, Bundle
+from shared.decoder import Projected
 from shared.engine import EngineError
-from shared.model import CaptionModel, ModelConfig, Projected
+from shared.model import CaptionModel, ModelConfig
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -34,15 +35,15 @@ class TorchEngine:
     def look(self, features: Tensor) -> Projected:
         """What the decoder looks at, of encoder features (B, P, F) that were cached."""
         with self._context():
-            return self._model.decoder.look(features.to(self.device).float())
+            return self._model.decoder.look(features.to(self.device))
 
     def start(self, features: Arrays, beam_size: int) -> Arrays:
-        return tuple(self._model.decoder.start(len(features[0]), beam_size))
+        return tuple(self._model.decoder.start(Projected(*features), beam_size))
 
     def step(self, features: Arrays, words: NDArray[np.int64], state: Arrays) -> Step:
         with self._context():
             last = torch.from_numpy(words).to(self.device)
-            values, keys, pooled = features
+            values, keys, pooled, *_ = features
             hidden, cell = state
             log_probs, ids, attention, *after = self._model.step(values, keys, pooled, last, hidden, cell)
             return Step(

@@ -19,7 +19,7 @@ from shared.openvino_engine import DECODER, ENCODER
 
 INPUTS = ("values", "keys", "pooled", "words", "hidden", "cell")
 OUTPUTS = ("log_probs", "ids", "attention", "hidden_after", "cell_after")
-EIGHT_BIT_LAYERS = ("attention.query", "attention_lstm", "language_lstm", "output")
+EIGHT_BIT_LAYERS = ("attention.query", "attention_lstm", "language_lstm", "lstm", "output")
 """The decoder's matrices that each step reads: nine tenths of its weights."""
 
 
@@ -101,10 +101,10 @@ def export_graphs(model: CaptionModel, image_size: int, folder: Path, eight_bit:
     openvino.save_model(encoder, folder / ENCODER, compress_to_fp16=True)
     with torch.no_grad():
         seen = model.encode(images)
-        state = model.decoder.start(2, 3)
-    example = (*seen, torch.ones(2, 3, dtype=torch.int64), *state)
+        state = model.decoder.start(seen, 3)
+    example = (seen.values, seen.keys, seen.pooled, torch.ones(2, 3, dtype=torch.int64), *state)
     beams = [-1, -1, *state.hidden.shape[2:]]
-    shapes = [[-1, *part.shape[1:]] for part in seen] + [[-1, -1], beams, beams]
+    shapes = [[-1, *part.shape[1:]] for part in example[:3]] + [[-1, -1], beams, beams]
     decoder = _convert(_Step(model), example, list(zip(INPUTS, shapes, strict=True)))
     for output, name in zip(decoder.outputs, OUTPUTS, strict=True):
         output.get_tensor().set_names({name})
@@ -151,8 +151,8 @@ def _use_eight_bit(graph: Any, matrices: list[EightBit]) -> None:
                 product.input(1).replace_source_output(opset.multiply(whole, opset.constant(scales)).output(0))
 
 
-def compile_encoder(encoder: EncoderCNN, image_size: int) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    """uint8 images (B, S, S, 3) -> features (B, P, F): by torch on a GPU, else by the faster OpenVINO."""
+def compile_encoder(encoder: nn.Module, image_size: int) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """What `encoder`, or a trunk of one, makes of uint8 images (B, S, S, 3): by torch on a GPU, else by OpenVINO."""
     encoder = encoder.eval()
     if torch.cuda.is_available():
         on_gpu = encoder.cuda()

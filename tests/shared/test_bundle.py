@@ -53,7 +53,7 @@ def test_a_missing_file_is_refused(bundle: Path) -> None:
 
 def test_a_foreign_format_version_is_refused(bundle: Path) -> None:
     change(bundle, format_version=99)
-    with pytest.raises(BundleError, match="has format version 99; this program reads 1"):
+    with pytest.raises(BundleError, match="has format version 99; this program reads 2"):
         Bundle.load(bundle)
 
 
@@ -65,7 +65,7 @@ def test_a_vocabulary_of_another_size_is_refused(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "not json", "[]", "{}", '{"format_version": 1}', '{"format_version": 1, "files": {}}']
+    "content", ["", "not json", "[]", "{}", '{"format_version": 2}', '{"format_version": 2, "files": {}}']
 )
 def test_a_broken_manifest_is_one_sentence(bundle: Path, content: str) -> None:
     (bundle / MANIFEST).write_text(content)
