@@ -5,7 +5,9 @@ A split is a folder of photos, `ROOT/<split>/*.jpg`, with its captions in `ROOT/
 
 import contextlib
 import io
+import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,9 @@ from shared.image import ImageLimits, Preprocessing, read_image, to_array
 
 FILE_LIMITS = ImageLimits(max_bytes=200_000_000, max_pixels=200_000_000, max_side=60_000)
 """Files of a data set are chosen by who trains; they may be larger than what the service takes from anyone."""
+
+
+logger = logging.getLogger(__name__)
 
 
 class DataError(ValueError):
@@ -42,11 +47,24 @@ class Split:
 
 def read_split(folder: Path) -> Split:
     """The photos of `folder` that have a caption and a readable header; problems are told, not raised."""
+    annotations = annotations_of(folder)
+    try:
+        return _split(folder, annotations)
+    except KeyError as error:
+        raise DataError(f"{annotations} has an entry without {error}; `doctor` tells which") from error
+
+
+def annotations_of(folder: Path) -> Path:
+    """The captions file of a split, which is there, as is `folder`."""
     annotations = folder.parent / "annotations" / f"captions_{folder.name}.json"
     for path in (folder, annotations):
         if not path.exists():
             raise DataError(f"{path} does not exist; a split needs a folder of photos and its captions beside it")
-    coco = _read_coco(annotations)
+    return annotations
+
+
+def _split(folder: Path, annotations: Path) -> Split:
+    coco = read_coco(annotations)
     captions: dict[int, list[str]] = {image_id: [] for image_id in coco.imgs}
     unknown = [a for a in coco.anns.values() if a["image_id"] not in captions]
     for annotation in coco.anns.values():
@@ -64,7 +82,8 @@ def read_split(folder: Path) -> Split:
     return Split(tuple(photos), tuple(problems))
 
 
-def _read_coco(annotations: Path) -> Any:
+def read_coco(annotations: Path) -> Any:
+    """pycocotools' view of the file; raises DataError."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints as it reads
             return COCO(str(annotations))
@@ -82,6 +101,19 @@ def _file_problem(path: Path, folder: Path) -> str | None:
         return f"{path} is missing"
     except (OSError, ValueError, SyntaxError):
         return f"{path} is not a readable image"
+
+
+def tell_problems(problems: Sequence[str], *, strict: bool) -> None:
+    """Log what is wrong with the data; with `strict` raise DataError instead of going on without it."""
+    if not problems:
+        return
+    for problem in problems[:20]:
+        logger.warning("%s", problem)
+    if strict:
+        raise DataError(
+            f"{len(problems)} problems in the data, the first: {problems[0]}; without --strict-data they are left out"
+        )
+    logger.warning("%d problems in the data; training goes on without these photos and captions", len(problems))
 
 
 def swap_sides(caption: str) -> str:

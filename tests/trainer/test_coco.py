@@ -86,3 +86,14 @@ def test_file_names_that_leave_the_folder_are_refused(damaged: Path) -> None:
 )
 def test_mirroring_swaps_left_and_right_as_words(caption: str, mirrored: str) -> None:
     assert swap_sides(caption) == mirrored
+
+
+@pytest.mark.parametrize(("part", "key"), [("images", "file_name"), ("annotations", "caption")])
+def test_an_entry_that_lacks_something_is_one_sentence(drawn_data: Path, tmp_path: Path, part: str, key: str) -> None:
+    content = json.loads((drawn_data / "annotations" / "captions_val.json").read_text())
+    del content[part][3][key]
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "captions_val.json").write_text(json.dumps(content))
+    (tmp_path / "val").symlink_to(drawn_data / "val")
+    with pytest.raises(DataError, match=f"captions_val.json has an entry without '{key}'; `doctor` tells which"):
+        read_split(tmp_path / "val")
