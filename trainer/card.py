@@ -3,9 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from shared.model import ModelConfig
 from trainer.coco import Photo
 
 SAMPLES = 12
+DECODERS = {
+    "show_tell": "an LSTM of {hidden} units that is told the mean of the encoder's grid and then speaks",
+    "show_attend_tell": "soft attention over the encoder's grid and an LSTM of {hidden} units",
+    "updown": "soft attention over the encoder's grid, an attention LSTM and a language LSTM of {hidden} units",
+}
 LIMITS = """\
 It knows the scenes and words of its training captions and nothing else; of anything else it still says something,
 whatever of these looks nearest. It cannot read text, count beyond a few or tell who somebody is, and it carries the
@@ -38,12 +44,13 @@ def model_card(
 def _model(sealed: Mapping[str, Any], *, eight_bit: bool) -> str:
     architecture, pixels, decode = sealed["architecture"], sealed["preprocessing"], sealed["decode"]
     config = sealed["training"]["config"]
+    kind = ModelConfig(**architecture).decoder
+    decoder = DECODERS[kind].format(hidden=architecture["hidden_size"])
     return f"""\
-- Encoder: `{architecture["backbone"]}`, weights `{config["encoder_weights"]}`, frozen; {pixels.size} x {pixels.size}
-  pixels (`{pixels.resize}`).
-- Decoder: soft attention over the encoder's grid, an attention LSTM and a language LSTM of
-  {architecture["hidden_size"]} units; {len(sealed["vocabulary"])} words, each at least {config["min_count"]} times in
-  the training captions.
+- Encoder: `{architecture["backbone"]}`, weights `{config["encoder_weights"]}`; {pixels.size} x {pixels.size} pixels
+  (`{pixels.resize}`).
+- Decoder (`{kind}`): {decoder}; {len(sealed["vocabulary"])} words, each at least
+  {config["min_count"]} times in the training captions.
 - Weights in half precision{", the decoder's large matrices in 8 bits" if eight_bit else ""}.
 - Beam search with {decode.beam_size} beams, length penalty {decode.length_penalty}, at most {decode.max_length}
   words."""
@@ -57,9 +64,20 @@ def _training(training: Mapping[str, Any]) -> str:
     return f"""\
 - Data: {", ".join(learned)}{"; each photo also mirrored" if config["mirror"] else ""}.
 - Cross-entropy with teacher forcing, label smoothing {config["label_smoothing"]}, dropout {config["dropout"]}; AdamW at
-  {config["learning_rate"]}, warm-up and cosine, {config["images_per_batch"]} photos a step, {config["epochs"]} epochs.
-  Published is a running mean of the weights.
+  {config["learning_rate"]}, warm-up and cosine, {config["images_per_batch"]} photos a step, {config["epochs"]} epochs
+  on a frozen encoder.{_later_stages(config)} Published is a running mean of the weights.
 - Chosen by CIDEr-D on `{config["val"]}`: epoch {training["epoch"]["epoch"]}, and the settings of the search."""
+
+
+def _later_stages(config: Mapping[str, Any]) -> str:
+    text = ""
+    if epochs := config.get("fine_tune_epochs"):
+        text += (
+            f" Then {epochs} in which the encoder's last {config['tuned_stages']} stages learn too, at a lower rate."
+        )
+    if epochs := config.get("self_critical_epochs"):
+        text += f" Then {epochs} of self-critical training on CIDEr-D, {config['samples_per_image']} samples a photo."
+    return text
 
 
 def _scores(metrics: Mapping[str, Mapping[str, Any]]) -> str:

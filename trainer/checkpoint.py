@@ -1,4 +1,4 @@
-"""Checkpoints: what a run leaves to be published. Tensors and JSON in one file, written whole or not at all."""
+"""Checkpoints: what a run leaves to be published or resumed, tensors and JSON in one file, whole or not there."""
 
 import json
 import os
@@ -10,6 +10,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+UNFINISHED = ".unfinished."
 
 
 class CheckpointError(ValueError):
@@ -34,11 +36,27 @@ def save_checkpoint(path: Path, parts: Mapping[str, Mapping[str, Tensor]], recor
     tensors = {
         f"{prefix}.{name}": t.detach().cpu().contiguous() for prefix, part in parts.items() for name, t in part.items()
     }
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f"{UNFINISHED}{path.name}.{os.getpid()}")
     save_file(tensors, unfinished, metadata={"record": json.dumps(record)})
     with unfinished.open("rb+") as file:
         os.fsync(file.fileno())
     unfinished.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """What processes left there that were killed while they saved."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        path.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

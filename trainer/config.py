@@ -10,6 +10,11 @@ from typing import Any, Literal
 from shared.bundle import DecodeOptions
 
 PRESETS = Path(__file__).parent / "presets"
+CHOICES = {
+    "resize": ("squash", "crop"),
+    "decoder": ("show_tell", "show_attend_tell", "updown"),
+    "precision": ("fp32", "bf16", "fp16", "fp64"),
+}
 
 
 class ConfigError(ValueError):
@@ -48,22 +53,45 @@ class TrainConfig:
     """How often the training captions say a word that enters the vocabulary."""
     max_words: int = 20
     """Longer training captions are cut."""
+    decoder: Literal["show_tell", "show_attend_tell", "updown"] = "updown"
+    """The first does not attend, the second does, the third has an LSTM layer of its own for it."""
     embed_size: int = 512
     hidden_size: int = 512
     attention_size: int = 512
     dropout: float = 0.5
     epochs: int = 10
+    """Of the first stage: cross-entropy on a frozen encoder."""
     images_per_batch: int = 20
     captions_per_image: int = 5
+    accumulate: int = 1
+    """Batches that make a step of the optimiser."""
     learning_rate: float = 8e-4
     warmup_steps: int = 200
+    """Of every stage."""
     weight_decay: float = 0.01
     label_smoothing: float = 0.1
+    scheduled_sampling: float = 0.0
+    """The chance that a word read in training is the model's own instead of the caption's."""
     clip_norm: float = 2.0
     ema_decay: float = 0.999
     """Decay of the running mean of the weights, which is what is validated and published; 0 for none."""
-    bf16: bool = False
-    """Compute in bfloat16 where that loses nothing that matters; twice as fast on processors and GPUs that have it."""
+    precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
+    """bf16 is twice as fast on processors and GPUs that have it, and loses nothing that matters; fp16 is for older
+    GPUs, fp64 to compare runs exactly."""
+    fine_tune_epochs: int = 0
+    """Of the second stage: cross-entropy, and the encoder's last stages learn too."""
+    tuned_stages: int = 3
+    """How many of the encoder's last stages that are; a ResNet has 4 and its stem, an EfficientNet 7 and two ends."""
+    fine_tune_learning_rate: float = 4e-4
+    encoder_learning_rate: float = 1e-4
+    self_critical_epochs: int = 0
+    """Of the third stage: reinforcement learning of CIDEr-D."""
+    self_critical_learning_rate: float = 5e-5
+    samples_per_image: int = 5
+    cross_entropy_share: float = 0.2
+    """Weight of cross-entropy in the third stage, from when captions begin to end in function words."""
+    checkpoint_steps: int = 500
+    """Steps between two checkpoints within an epoch; 0 for none."""
     beam_size: int = 3
     length_penalty: float = 0.0
     max_length: int = 20
@@ -72,9 +100,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         positive = (
             "image_size",
-            "epochs",
             "images_per_batch",
             "captions_per_image",
+            "accumulate",
             "beam_size",
             "max_length",
             "min_count",
@@ -82,8 +110,13 @@ class TrainConfig:
         for name in positive:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout is {self.dropout}; it must be from 0 up to 1")
+        if self.epochs + self.fine_tune_epochs + self.self_critical_epochs < 1:
+            raise ConfigError(f"epochs is {self.epochs}, and no other stage has one; at least one must")
+        for name in ("dropout", "scheduled_sampling", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be from 0 up to 1")
+        if self.self_critical_epochs and self.samples_per_image < 2:
+            raise ConfigError(f"samples_per_image is {self.samples_per_image}; it must be at least 2")
         if not self.train:
             raise ConfigError("train names no split; name at least one, such as train2017")
 
@@ -111,8 +144,8 @@ def _checked(key: str, value: Any, default: Any) -> Any:
         return float(value)
     if type(value) is not type(default):
         raise ConfigError(f"{key} is {value!r}; it must be a {type(default).__name__} such as {default!r}")
-    if key == "resize" and value not in ("squash", "crop"):
-        raise ConfigError(f"resize is {value!r}; it must be 'squash' or 'crop'")
+    if key in CHOICES and value not in CHOICES[key]:
+        raise ConfigError(f"{key} is {value!r}; it must be {' or '.join(map(repr, CHOICES[key]))}")
     return value
 
 

@@ -1,6 +1,6 @@
-"""Grid features of a frozen encoder, computed once per photo and view and kept on disk, memory-mapped.
+"""What the frozen part of an encoder, its trunk, makes of photos: computed once per view, kept on disk, memory-mapped.
 
-The folder's name is a hash of the encoder's weights, the preprocessing and the photos, so a stale cache is never read.
+The folder's name is a hash of the trunk's weights, the preprocessing and the photos, so a stale cache is never read.
 """
 
 import dataclasses
@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 from tqdm import tqdm
 
 from shared.image import InvalidImageError, Preprocessing
-from shared.model import EncoderCNN
 from trainer.coco import Photo, read_photo
 from trainer.export import compile_encoder
 
@@ -38,22 +38,22 @@ class FeatureCache:
         self._views = [np.load(folder / f"{view}.npy", mmap_mode="r") for view in index["views"]]
 
     def features(self, photo: Photo, mirrored: bool) -> NDArray[np.float16]:
-        """(P, F) of one photo."""
+        """(P, F) of one photo, or (C, h, w) where the trunk is not the whole encoder."""
         return self._views[mirrored][self._rows[photo.path]]
 
 
 def cache_features(
-    photos: Sequence[Photo], encoder: EncoderCNN, preprocessing: Preprocessing, root: Path, *, mirror: bool
+    photos: Sequence[Photo], trunk: nn.Module, preprocessing: Preprocessing, root: Path, *, mirror: bool
 ) -> FeatureCache:
     """The cache of these photos below `root`; computed first where it is not there yet."""
     views = ["original", "mirrored"] if mirror else ["original"]
-    folder = root / _key(photos, encoder, preprocessing, views)
+    folder = root / _key(photos, trunk, preprocessing, views)
     if not (folder / INDEX).exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.unfinished")
         unfinished.mkdir()
         try:
-            _compute(photos, encoder, preprocessing, unfinished, views)
+            _compute(photos, trunk, preprocessing, unfinished, views)
             if not folder.exists():  # another process may have been faster
                 unfinished.rename(folder)
         finally:
@@ -62,9 +62,9 @@ def cache_features(
 
 
 def _compute(
-    photos: Sequence[Photo], encoder: EncoderCNN, preprocessing: Preprocessing, folder: Path, views: list[str]
+    photos: Sequence[Photo], trunk: nn.Module, preprocessing: Preprocessing, folder: Path, views: list[str]
 ) -> None:
-    encode = compile_encoder(encoder, preprocessing.size)
+    encode = compile_encoder(trunk, preprocessing.size)
     example = encode(np.zeros((1, preprocessing.size, preprocessing.size, 3), np.uint8))
     shape = (len(photos), *example.shape[1:])
     arrays = [np.lib.format.open_memmap(folder / f"{v}.npy", mode="w+", dtype=np.float16, shape=shape) for v in views]
@@ -110,9 +110,9 @@ def _read_batches(
             yield begin, [future.result() for future in current]
 
 
-def _key(photos: Sequence[Photo], encoder: EncoderCNN, preprocessing: Preprocessing, views: list[str]) -> str:
+def _key(photos: Sequence[Photo], trunk: nn.Module, preprocessing: Preprocessing, views: list[str]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in encoder.state_dict().items():
+    for name, tensor in trunk.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
     listing = [[photo.path.parent.name, photo.path.name, photo.path.stat().st_size] for photo in photos]
     digest.update(json.dumps([dataclasses.asdict(preprocessing), views, listing]).encode())

@@ -2,7 +2,9 @@
 
 import dataclasses
 import logging
+import math
 import random
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -25,7 +27,8 @@ from trainer.config import TrainConfig, decode_options
 from trainer.drawing import draw_scene
 from trainer.evaluate import caption_photos, has_java, references_of, score
 from trainer.export import export_graphs, fold_batch_norms, round_weights
-from trainer.train import BEST
+from trainer.leakage import TRAINED_ON
+from trainer.run_state import BEST
 
 EIGHT_BIT_COST = 0.5
 """CIDEr-D that 8-bit weights of the decoder may cost."""
@@ -45,9 +48,10 @@ def publish_checkpoint(model_path: Path, data: Path, volume: Path, **decode: Any
     config = TrainConfig.from_mapping(checkpoint.record["config"])
     options = dataclasses.replace(decode_options(config), **decode)
     photos = read_split(data / config.val).photos
+    trained_on = model_path / TRAINED_ON
     with tempfile.TemporaryDirectory() as scratch:
-        half = build_bundle(checkpoint, config, options, photos, Path(scratch, "half"), eight_bit=False)
-        small = build_bundle(checkpoint, config, options, photos, Path(scratch, "small"), eight_bit=True)
+        half = build_bundle(checkpoint, config, options, photos, trained_on, Path(scratch, "half"), eight_bit=False)
+        small = build_bundle(checkpoint, config, options, photos, trained_on, Path(scratch, "small"), eight_bit=True)
         cost = half.metrics[config.val]["CIDEr-D"] - small.metrics[config.val]["CIDEr-D"]
         logger.info("8-bit decoder weights cost %.2f CIDEr-D; %.1f is allowed", cost, EIGHT_BIT_COST)
         return publish(small if cost < EIGHT_BIT_COST else half, volume)
@@ -58,12 +62,14 @@ def build_bundle(
     config: TrainConfig,
     decode: DecodeOptions,
     photos: Sequence[Photo],
+    trained_on: Path,
     folder: Path,
     *,
     eight_bit: bool,
 ) -> Bundle:
     """A whole bundle in `folder`, its captions of `photos` scored through the engine that will serve it."""
     folder.mkdir()
+    shutil.copyfile(trained_on, folder / TRAINED_ON)
     record = checkpoint.record
     vocabulary = Vocabulary(record["vocabulary"])
     model = CaptionModel(ModelConfig(**record["architecture"]), Preprocessing.from_dict(record["preprocessing"]))
@@ -111,13 +117,18 @@ def choose_golden(bundle: Bundle, path: Path) -> Golden:
 
 
 def _margin(answers: list[tuple[Candidate, ...]]) -> float:
-    """The smallest lead of the best caption; 0 where precisions disagree on it or, clearly, on its log-probability."""
+    """The smallest lead of the best caption; 0 where precisions disagree on it or, clearly, on its log-probability.
+
+    A search with one beam knows no second caption: there the surest one leads.
+    """
     reference = answers[0][0]
     for best, *_ in answers:
         if best.words != reference.words:
             return 0.0
         if abs(best.log_probability - reference.log_probability) > REDUCED_TOLERANCE / 2:
             return 0.0
+    if any(len(found) < 2 for found in answers):
+        return math.exp(reference.log_probability)
     return min(best.log_probability - second.log_probability for best, second, *_ in answers)
 
 

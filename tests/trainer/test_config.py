@@ -25,7 +25,13 @@ def test_flags_win_over_the_preset() -> None:
     [
         ({"epoch": 3}, "unknown key 'epoch'; known keys are .*epochs"),
         ({"epochs": "three"}, "epochs is 'three'; it must be a int such as 10"),
-        ({"epochs": 0}, "epochs is 0; it must be at least 1"),
+        ({"epochs": 0}, "epochs is 0, and no other stage has one"),
+        (
+            {"decoder": "transformer"},
+            "decoder is .transformer.; it must be .show_tell. or .show_attend_tell. or .updown.",
+        ),
+        ({"precision": "int8"}, "precision is .int8."),
+        ({"self_critical_epochs": 1, "samples_per_image": 1}, "samples_per_image is 1; it must be at least 2"),
         ({"epochs": True}, "epochs is True"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"resize": "stretch"}, "resize is 'stretch'; it must be 'squash' or 'crop'"),
