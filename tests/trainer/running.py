@@ -38,11 +38,11 @@ def run(program: Sequence[str], log: Path, *, launcher: Sequence[str] = ()) -> N
 
 
 def position(folder: Path) -> dict[str, Any]:
-    """Where the run's `last` stands; {} while there is none."""
+    """Where the run's `last` stands; {} while there is none, or while it is being replaced under the reader."""
     try:
         with safe_open(folder / LAST, "pt") as file:
             return json.loads(file.metadata()["record"])["state"]["position"]
-    except (OSError, SafetensorError):
+    except (OSError, SafetensorError, RuntimeError):
         return {}
 
 
