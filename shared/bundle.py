@@ -138,13 +138,13 @@ def publish(bundle: Bundle, volume: Path) -> Path:
     if not target.exists():
         shutil.copytree(bundle.path, unfinished)
         for path in [*unfinished.iterdir(), unfinished]:
-            _sync(path)
+            sync(path)
         unfinished.rename(target)
     pointer = volume / f".{CURRENT}.{os.getpid()}"
     pointer.write_text(target.name + "\n")
-    _sync(pointer)
+    sync(pointer)
     pointer.replace(volume / CURRENT)
-    _sync(volume)
+    sync(volume)
     return target
 
 
@@ -206,7 +206,8 @@ def _embedding_rows(weights: Path) -> int:
         raise BundleError(f"{weights} has no readable {EMBEDDING}: {error}") from error
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make what was written to a file, or renamed in a folder, last through a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -11,6 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from shared.bundle import sync
+
 UNFINISHED = ".unfinished."
 
 
@@ -38,19 +40,9 @@ def save_checkpoint(path: Path, parts: Mapping[str, Mapping[str, Tensor]], recor
     }
     unfinished = path.with_name(f"{UNFINISHED}{path.name}.{os.getpid()}")
     save_file(tensors, unfinished, metadata={"record": json.dumps(record)})
-    with unfinished.open("rb+") as file:
-        os.fsync(file.fileno())
+    sync(unfinished)
     unfinished.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path.parent)
 
 
 def remove_unfinished(folder: Path) -> None:

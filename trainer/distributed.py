@@ -75,8 +75,3 @@ def process_group() -> Iterator[Group]:
         yield Group(rank, size, device)
     finally:
         distributed.destroy_process_group()
-
-
-def was_restarted() -> bool:
-    """Whether an elastic agent started these processes again after some of them died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
