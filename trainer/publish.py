@@ -26,8 +26,8 @@ from trainer.coco import Photo, read_split
 from trainer.config import TrainConfig, decode_options
 from trainer.drawing import draw_scene
 from trainer.evaluate import caption_photos, has_java, references_of, score
+from trainer.evaluate.leakage import TRAINED_ON
 from trainer.export import export_graphs, fold_batch_norms, round_weights
-from trainer.leakage import TRAINED_ON
 from trainer.run_state import BEST
 
 EIGHT_BIT_COST = 0.5

@@ -23,8 +23,8 @@ from trainer.config import TrainConfig, decode_options
 from trainer.data_loader import Batch, CocoCaptions, get_loader, set_epoch
 from trainer.distributed import Group
 from trainer.evaluate import references_of, score
+from trainer.evaluate.health import caption_health
 from trainer.features import FeatureCache, cache_features
-from trainer.health import caption_health
 from trainer.learner import Learner
 from trainer.loop import Lesson, Progress, caption_freely, train_one_epoch
 from trainer.optimisation import Optimisation

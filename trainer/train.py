@@ -13,7 +13,7 @@ from trainer.checkpoint import remove_unfinished
 from trainer.coco import Photo, read_split, tell_problems
 from trainer.config import TrainConfig
 from trainer.distributed import process_group
-from trainer.leakage import TRAINED_ON, record_trained_on
+from trainer.evaluate.leakage import TRAINED_ON, record_trained_on
 from trainer.pretrained import load_encoder_weights
 from trainer.run import Run
 from trainer.run_record import run_record

@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from trainer.doctor import examine
-    from trainer.doctor_picture import draw_captions
-    from trainer.doctor_report import to_json, to_text
+    from trainer.doctor.findings import to_json, to_text
+    from trainer.doctor.picture import draw_captions
 
     _check(options)
     diagnosis = examine(

@@ -30,8 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     if os.environ.get("RANK", "0") != "0":  # torchrun starts this once per process
         return
-    from trainer import download, karpathy
+    from trainer import download
     from trainer.config import ConfigError
+    from trainer.download import karpathy
 
     if options.mirror is not None and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", options.mirror):
         raise ConfigError(f"the mirror is {options.mirror!r}; it must look like https://example.org/coco")
