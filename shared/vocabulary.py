@@ -155,7 +155,9 @@ _CLASSES = {
     "symbol": _SYMBOL,
 }
 _LONGEST = re.compile("".join(rf"(?=(?P<{name}>{pattern})?)" for name, pattern in _CLASSES.items()), re.VERBOSE)
-_PLAIN = re.compile(r"[A-Za-z]++(?=,?\s)|[.,](?=\s)")
+# A short cut that gives the same: words of letters, and commas and points that are no part of them.
+_KEEPS_POINT = rf"(?ai:{_any_of(_TITLES)}|{_any_of(_ENDINGS + _CAPITAL_ABBREVIATIONS)}|m[ft]g|pp?t[ey]s?)\."
+_PLAIN = re.compile(rf"[ \n]*+(?:(?:[A-Za-z]++,?+|[.,]|(?!{_KEEPS_POINT})[A-Za-z]{{2,}}+\.)[ \n]++)++|[ \n]++")
 # In these only the named part is taken; the rest of the match is read again.
 _TAKEN = {"negated": "verb", "archaic": "it", "inflected": "stem", "ending": "abbreviated", "stopped": "stop"}
 # Contractions written as one word: where they are cut.
@@ -171,6 +173,7 @@ _SPELLINGS = {
     **dict.fromkeys(['"', "&quot;", "&nbsp;"], "''"),
     **dict.fromkeys(["…", "....", ".....", "---", "----"], "..."),
 }
+_POINTS = str.maketrans(".,", "  ")
 _QUOTES = str.maketrans(
     {
         **dict.fromkeys("\x91\u2018\u201b\u2039", "`"),
@@ -189,15 +192,18 @@ def tokenize(caption: str) -> list[str]:
 def _lex(text: str) -> Iterator[str]:
     position = 0
     while position < len(text):
-        kind, end = _longest(text, position)
-        yield from _spell(kind, text[position:end].lower())
-        position = end
+        if plain := _PLAIN.match(text, position):
+            for word in plain[0].lower().translate(_POINTS).split():
+                yield from _spell("word", word)
+            position = plain.end()
+        else:
+            kind, end = _longest(text, position)
+            yield from _spell(kind, text[position:end].lower())
+            position = end
 
 
 def _longest(text: str, position: int) -> tuple[str, int]:
     """The class and end of the token that starts here; where none does, one character of class ""."""
-    if plain := _PLAIN.match(text, position):
-        return "word", plain.end()
     match = _LONGEST.match(text, position)
     assert match is not None
     kind = max(_CLASSES, key=match.end)
