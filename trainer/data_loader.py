@@ -16,6 +16,7 @@ from shared.image import Preprocessing
 from shared.vocabulary import END_ID, PAD_ID, UNK_ID, Vocabulary
 from trainer.coco import Photo, read_photo, swap_sides
 from trainer.features import FeatureCache
+from trainer.reward import consensus_weights
 
 
 class Draw(NamedTuple):
@@ -33,6 +34,8 @@ class Item(NamedTuple):
 
     inputs: NDArray[Any]
     captions: list[list[int]]
+    weights: list[float]
+    """Of the captions."""
     draw: Draw
 
 
@@ -82,24 +85,27 @@ class CocoCaptions(Dataset[Item]):
         *,
         captions_per_image: int,
         max_words: int,
+        consensus: float = 0.0,
     ) -> None:
+        """With a `consensus` above 0 captions that agree with the photo's others weigh more."""
         self.photos = photos
         self.source = source
         self.captions_per_image = captions_per_image
         self.encoded = [[_cut(vocabulary.encode(text), max_words) for text in photo.captions] for photo in photos]
+        self.weights = consensus_weights([[c[1:] for c in captions] for captions in self.encoded], share=consensus)
         self._other_side = [vocabulary.id_of(swap_sides(word)) for word in vocabulary.words]
 
     def __len__(self) -> int:
         return len(self.photos)
 
     def __getitem__(self, draw: Draw) -> Item:
-        captions = self.encoded[draw.photo]
+        captions, weights = self.encoded[draw.photo], self.weights[draw.photo]
         if len(captions) > self.captions_per_image:
             chosen = np.random.default_rng(draw.seed).choice(len(captions), self.captions_per_image, replace=False)
-            captions = [captions[i] for i in chosen]
+            captions, weights = [captions[i] for i in chosen], [weights[i] for i in chosen]
         if draw.mirrored:
             captions = [self.mirrored(caption) for caption in captions]
-        return Item(self._inputs(self.photos[draw.photo], draw.mirrored), captions, draw)
+        return Item(self._inputs(self.photos[draw.photo], draw.mirrored), captions, weights, draw)
 
     def mirrored(self, caption: Sequence[int]) -> list[int]:
         """The caption of the mirrored photo."""
@@ -120,9 +126,9 @@ def collate_captions(items: Sequence[Item]) -> Batch:
     """Stack the inputs; sort the captions by falling length and pad them."""
     inputs = torch.from_numpy(np.stack([item.inputs for item in items]))
     captions = [
-        Caption(image, caption, float(item.draw.counts))
+        Caption(image, caption, weight * item.draw.counts)
         for image, item in enumerate(items)
-        for caption in item.captions
+        for caption, weight in zip(item.captions, item.weights, strict=True)
     ]
     return batch_of(inputs, [item.draw for item in items], captions)
 
@@ -178,6 +184,7 @@ def get_loader(
     images_per_batch: int,
     captions_per_image: int = 5,
     max_words: int = 20,
+    consensus: float = 0.0,
     mirror: bool = False,
     seed: int = 0,
     workers: int = 0,
@@ -188,7 +195,14 @@ def get_loader(
 
     `images_per_batch` is of all `processes` together; this one, of that `rank`, gets its share.
     """
-    dataset = CocoCaptions(photos, source, vocabulary, captions_per_image=captions_per_image, max_words=max_words)
+    dataset = CocoCaptions(
+        photos,
+        source,
+        vocabulary,
+        captions_per_image=captions_per_image,
+        max_words=max_words,
+        consensus=consensus,
+    )
     sampler = EpochSampler(
         len(photos), batch_size=images_per_batch, seed=seed, mirror=mirror, rank=rank, processes=processes
     )

@@ -99,6 +99,22 @@ class CiderReward:
         return np.log(len(self._counts)) - np.log(frequencies)
 
 
+def consensus_weights(references: Sequence[Sequence[Sequence[int]]], *, share: float) -> list[list[float]]:
+    """What each caption of each photo weighs, 1 in the mean of a photo: in part, `share`, by the others' consent to it.
+
+    That is its CIDEr-D against the photo's other captions (Phan et al. 2017, arXiv 1712.09532).
+    """
+    if not share:
+        return [[1.0] * len(captions) for captions in references]
+    reward, weights = CiderReward(references), []
+    for photo, captions in enumerate(references):
+        itself = 10 / len(captions)
+        consent = np.maximum(reward([photo] * len(captions), captions) - itself, 0)
+        agreed = consent / consent.mean() if consent.any() else np.ones(len(captions))
+        weights.append([float(weight) for weight in 1 - share + share * agreed])
+    return weights
+
+
 def advantages(rewards: NDArray[Any]) -> NDArray[Any]:
     """(images, samples): each reward less the mean of the other samples of its image; an image's add up to zero."""
     samples = rewards.shape[1]

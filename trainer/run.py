@@ -138,6 +138,7 @@ class Run:
             images_per_batch=config.images_per_batch,
             captions_per_image=config.captions_per_image,
             max_words=config.max_words,
+            consensus=config.consensus,
             mirror=config.mirror,
             seed=config.seed,
             workers=0 if config.cache_features else config.workers,

@@ -16,8 +16,12 @@ import torch
 from shared.image import Preprocessing
 from shared.model import ModelConfig
 from shared.vocabulary import Vocabulary
+from trainer.checkpoint import Checkpoint
 from trainer.coco import Photo
 from trainer.config import TrainConfig
+
+BEFORE = ("config", "epoch", "seconds", "splits", "revision", "started_from")
+"""What a run tells of the one that it starts from."""
 
 
 def run_record(
@@ -26,14 +30,16 @@ def run_record(
     vocabulary: Vocabulary,
     preprocessing: Preprocessing,
     splits: Mapping[str, Sequence[Photo]],
+    start: Checkpoint | None = None,
 ) -> dict[str, Any]:
-    """What one must know to repeat or to publish the run."""
+    """What one must know to repeat or to publish the run, which begins with the weights of `start`."""
     return {
         "config": config.to_dict(),
         "architecture": dataclasses.asdict(architecture),
         "vocabulary": list(vocabulary.words),
         "preprocessing": preprocessing.to_dict(),
         "splits": {name: _split_record(photos) for name, photos in splits.items()},
+        "started_from": start and {key: start.record.get(key) for key in BEFORE},
         "revision": _revision(),
         "machine": {
             "processors": os.cpu_count(),

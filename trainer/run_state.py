@@ -64,7 +64,7 @@ def load_last(folder: Path, record: Mapping[str, Any]) -> Checkpoint | None:
         return None
     checkpoint = load_checkpoint(path)
     for key in ("config", "splits", "vocabulary"):
-        differing = _difference(checkpoint.record.get(key), record[key])
+        differing = difference(checkpoint.record.get(key), record[key])
         if differing:
             raise ConfigError(
                 f"{folder} holds a run with another {key} ({differing}); choose another folder, or --resume never"
@@ -72,7 +72,8 @@ def load_last(folder: Path, record: Mapping[str, Any]) -> Checkpoint | None:
     return checkpoint
 
 
-def _difference(old: Any, new: Any) -> str:
+def difference(old: Any, new: Any) -> str:
+    """The first key of two mappings whose values differ, with both; empty where there is none."""
     if not isinstance(old, Mapping) or not isinstance(new, Mapping):
         return "" if old == new else "it has changed"
     keys = [key for key in {**old, **new} if _plain(old.get(key)) != _plain(new.get(key))]

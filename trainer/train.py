@@ -1,5 +1,6 @@
 """One training run: a data set in; `last` and `best` checkpoints and a JSON line per epoch out."""
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,15 @@ import torch
 from shared.image import Preprocessing
 from shared.model import CaptionModel, ModelConfig
 from shared.vocabulary import Vocabulary
-from trainer.checkpoint import remove_unfinished
+from trainer.checkpoint import Checkpoint, load_checkpoint, remove_unfinished
 from trainer.coco import Photo, read_split, tell_problems
-from trainer.config import TrainConfig
+from trainer.config import ConfigError, TrainConfig
 from trainer.distributed import process_group
 from trainer.evaluate.leakage import TRAINED_ON, record_trained_on
 from trainer.pretrained import load_encoder_weights
 from trainer.run import Run
 from trainer.run_record import run_record
-from trainer.run_state import load_last
+from trainer.run_state import BEST, difference, load_last
 from trainer.stopping import stop_request
 
 
@@ -34,16 +35,21 @@ def train(config: TrainConfig, data: Path, model_path: Path, *, resume: bool = T
         torch.manual_seed(config.seed)
         splits = {name: usable_photos(data / name, strict=config.strict_data) for name in (*config.train, config.val)}
         photos = [photo for name in config.train for photo in splits[name]]
-        vocabulary = Vocabulary.from_captions((c for p in photos for c in p.captions), min_count=config.min_count)
+        start = load_checkpoint(Path(config.start_from) / BEST) if config.start_from else None
+        vocabulary = (
+            Vocabulary(start.record["vocabulary"])
+            if start
+            else Vocabulary.from_captions((c for p in photos for c in p.captions), min_count=config.min_count)
+        )
         preprocessing = Preprocessing(config.image_size, config.resize, config.mean, config.std)
-        model = build_model(config, len(vocabulary), preprocessing).to(group.device)
-        record = run_record(config, model.config, vocabulary, preprocessing, splits)
+        model = build_model(config, len(vocabulary), preprocessing, start).to(group.device)
+        record = run_record(config, model.config, vocabulary, preprocessing, splits, start)
         last = load_last(model_path, record) if resume else None
         if group.is_first:
             model_path.mkdir(parents=True, exist_ok=True)
             remove_unfinished(model_path)
             if last is None:
-                record_trained_on(model_path / TRAINED_ON, photos)
+                record_trained_on(model_path / TRAINED_ON, photos, before=Path(config.start_from) if start else None)
         run = Run(config, model_path, group, stopping, vocabulary, preprocessing, record)
         return run.go(model, photos, splits[config.val], last)
 
@@ -55,8 +61,13 @@ def usable_photos(folder: Path, *, strict: bool) -> list[Photo]:
     return list(split.photos)
 
 
-def build_model(config: TrainConfig, vocabulary_size: int, preprocessing: Preprocessing) -> CaptionModel:
-    """The network as the config describes it, its encoder with ImageNet weights and frozen."""
+def build_model(
+    config: TrainConfig, vocabulary_size: int, preprocessing: Preprocessing, start: Checkpoint | None = None
+) -> CaptionModel:
+    """The network as the config describes it, frozen but for its decoder, with the weights of `start`.
+
+    Without that the encoder has ImageNet weights. Raises ConfigError for a `start` of another architecture.
+    """
     architecture = ModelConfig(
         vocabulary_size=vocabulary_size,
         backbone=config.backbone,
@@ -66,8 +77,12 @@ def build_model(config: TrainConfig, vocabulary_size: int, preprocessing: Prepro
         dropout=config.dropout,
         decoder=config.decoder,
     )
-    model = CaptionModel(architecture, preprocessing, pretrained=config.encoder_weights == "hub")
-    if config.encoder_weights not in ("hub", "random"):
+    if start and (change := difference(start.record["architecture"], dataclasses.asdict(architecture))):
+        raise ConfigError(f"{config.start_from} holds a run of another architecture ({change}); ask for the same one")
+    model = CaptionModel(architecture, preprocessing, pretrained=config.encoder_weights == "hub" and not start)
+    if start:
+        model.load_state_dict(start.part("model"))
+    elif config.encoder_weights not in ("hub", "random"):
         load_encoder_weights(model.encoder, config.backbone, config.encoder_weights)
     model.encoder.requires_grad_(False).eval()
     return model

@@ -74,9 +74,18 @@ def _key(photo: Photo) -> str | None:
     return stem if is_coco_number or len(PADDING.sub("", stem)) >= SHORTEST_KEY else None
 
 
-def record_trained_on(path: Path, photos: Sequence[Photo]) -> None:
-    """Read the photos' files and write what `leaks` needs to know of them."""
-    save_trained_on(path, [photo.image_id for photo in photos], hash_photos(photos), hash_names(photos))
+def record_trained_on(path: Path, photos: Sequence[Photo], *, before: Path | None = None) -> None:
+    """Read the photos' files and write what `leaks` needs to know of them, and of those that the record `before` holds.
+
+    Raises LeakageError where `before` has no record.
+    """
+    ids, hashes, names = [photo.image_id for photo in photos], hash_photos(photos), hash_names(photos)
+    if before:
+        earlier = load_trained_on(before)
+        if earlier is None:
+            raise LeakageError(f"{before / TRAINED_ON} is missing; it says what the weights to start from learned from")
+        ids, hashes, names = [*ids, *earlier.ids], [*hashes, *earlier.hashes], [*names, *earlier.names]
+    save_trained_on(path, ids, hashes, names)
 
 
 def save_trained_on(path: Path, ids: Sequence[int], hashes: Sequence[int], names: Sequence[int] = ()) -> None:
