@@ -92,6 +92,8 @@ class TrainConfig:
     """Of the third stage: reinforcement learning of CIDEr-D."""
     self_critical_learning_rate: float = 5e-5
     samples_per_image: int = 5
+    temperature: float = 1.0
+    """Of the samples; below 1 they keep closer to what the model finds likely."""
     cross_entropy_share: float = 0.2
     """Weight of cross-entropy in the third stage, from when captions begin to end in function words."""
     checkpoint_steps: int = 500
@@ -116,6 +118,8 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.epochs + self.fine_tune_epochs + self.self_critical_epochs < 1:
             raise ConfigError(f"epochs is {self.epochs}, and no other stage has one; at least one must")
+        if self.temperature <= 0:
+            raise ConfigError(f"temperature is {self.temperature}; it must be above 0")
         for name in ("dropout", "scheduled_sampling", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be from 0 up to 1")

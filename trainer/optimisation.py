@@ -21,6 +21,7 @@ class Optimisation:
     """AdamW over what `learner` learns, in all processes alike; `average` follows with a running mean.
 
     `rate(step)` is the factor on both learning rates. With `dropout` false the decoder learns as it decodes.
+    `temperature` is what the logits of the lessons were divided by when they were sampled.
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class Optimisation:
         label_smoothing: float = 0.0,
         own_words: float = 0.0,
         dropout: bool = True,
+        temperature: float = 1.0,
         precision: str = "fp32",
     ) -> None:
         self.learner, self.average, self.group, self.rate = learner, average, group, rate
         self.clip_norm, self.ema_decay, self.own_words, self.dropout = clip_norm, ema_decay, own_words, dropout
+        self.temperature = temperature
         self.criterion = nn.CrossEntropyLoss(reduction="none", label_smoothing=label_smoothing)
         self.peaks = [learning_rate, encoder_learning_rate]
         self.parameters = [list(learner.model.decoder.parameters()), list(learner.encoder_parameters())]
@@ -79,7 +82,7 @@ class Optimisation:
         steps = pack_padded_sequence(batch.captions[:, 1:], batch.lengths - 1, batch_first=True)
         weights = torch.cat([batch.weights[:size] for size in steps.batch_sizes.tolist()])
         logits = logits if logits.dtype == torch.float64 else logits.float()
-        return (self.criterion(logits, steps.data) * weights).sum()
+        return (self.criterion(logits / self.temperature, steps.data) * weights).sum()
 
     def _update(self) -> None:
         for options, peak in zip(self.optimizer.param_groups, self.peaks, strict=False):

@@ -108,7 +108,7 @@ def consensus_weights(references: Sequence[Sequence[Sequence[int]]], *, share: f
         return [[1.0] * len(captions) for captions in references]
     reward, weights = CiderReward(references), []
     for photo, captions in enumerate(references):
-        itself = 10 / len(captions)
+        itself = np.array([10 / len(captions) * min(1.0, len(caption) / ORDERS) for caption in captions])
         consent = np.maximum(reward([photo] * len(captions), captions) - itself, 0)
         agreed = consent / consent.mean() if consent.any() else np.ones(len(captions))
         weights.append([float(weight) for weight in 1 - share + share * agreed])

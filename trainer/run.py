@@ -164,6 +164,7 @@ class Run:
             label_smoothing=0.0 if stage.is_self_critical else config.label_smoothing,
             own_words=0.0 if stage.is_self_critical else config.scheduled_sampling,
             dropout=not stage.is_self_critical,
+            temperature=config.temperature if stage.is_self_critical else 1.0,
             precision=config.precision,
         )
 
@@ -172,11 +173,14 @@ class Run:
             return lambda batch: (batch, 0.0)
         dataset = loader.dataset
         assert isinstance(dataset, CocoCaptions)
-        critic = SelfCritic(dataset, samples=self.config.samples_per_image, max_words=self.config.max_length)
+        config = self.config
+        critic = SelfCritic(
+            dataset, samples=config.samples_per_image, max_words=config.max_length, temperature=config.temperature
+        )
 
         def lesson(batch: Batch) -> tuple[Batch, float]:
             dangling = self.lines[-1].get("health", {}).get("dangling_endings", 0.0) if self.lines else 0.0
-            share = self.config.cross_entropy_share if dangling > DANGLING else 0.0
+            share = config.cross_entropy_share if dangling > DANGLING else 0.0
             return critic.lesson(learner, batch, cross_entropy_share=share)
 
         return lesson

@@ -12,7 +12,7 @@ from pycocoevalcap.cider.cider import Cider
 
 from shared.vocabulary import END_ID, UNK_ID, Vocabulary
 from trainer.drawing import draw_scene
-from trainer.reward import LARGEST_ID, CiderReward, advantages
+from trainer.reward import LARGEST_ID, CiderReward, advantages, consensus_weights
 
 Caption = list[int]
 References = list[list[Caption]]
@@ -239,3 +239,25 @@ def test_the_best_sample_gains_and_the_worst_loses() -> None:
 def test_a_sample_without_others_is_refused() -> None:
     with pytest.raises(ValueError, match="samples per image is 1; it must be at least 2"):
         advantages(np.ones((4, 1)))
+
+
+def test_a_caption_weighs_what_the_photos_other_captions_think_of_it() -> None:
+    texts = [["a dog runs on grass", "a dog runs over grass", "a dog on grass", "yesterday once more"], *RIDER]
+    vocabulary = Vocabulary.from_captions((text for captions in texts for text in captions), min_count=1)
+    references = [[vocabulary.encode(text)[1:] for text in captions] for captions in texts]
+    weights = consensus_weights(references, share=0.6)
+    assert [np.mean(each) for each in weights] == pytest.approx([1.0] * len(texts))
+    assert weights[0][0] > weights[0][1] > weights[0][3] == pytest.approx(0.4, abs=1e-4)
+    for photo, captions in enumerate(references):
+        others = [[*captions[:i], *captions[i + 1 :]] for i in range(len(captions))]
+        apart = [[*references[:photo], kept, *references[photo + 1 :]] for kept in others]
+        scores = [CiderReward(rest)([photo], [c])[0] for rest, c in zip(apart, captions, strict=True)]
+        assert np.argmax(weights[photo]) == np.argmax(scores)
+
+
+def test_without_consensus_all_captions_weigh_the_same() -> None:
+    assert consensus_weights([[[5, 2], [6, 2]], [[7, 2]]], share=0.0) == [[1.0, 1.0], [1.0]]
+
+
+def test_a_photos_only_caption_weighs_one() -> None:
+    assert consensus_weights([[[5, 6, 7, 2]], [[7, 2]]], share=1.0) == [[1.0], [1.0]]

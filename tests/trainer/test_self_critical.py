@@ -40,12 +40,13 @@ def batch(*draws: Draw) -> Batch:
     return batch_of(features(len(draws)), draws, captions)
 
 
-def test_samples_are_drawn_as_often_as_the_model_finds_them_likely() -> None:
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_samples_are_drawn_as_often_as_the_model_finds_them_likely(temperature: float) -> None:
     learner = made_learner()
     with torch.no_grad():
         learner.model.decoder.output.bias.copy_(torch.randn(WORDS, generator=torch.Generator().manual_seed(1)))
     torch.manual_seed(0)
-    drawn = sample_captions(learner.model, features(1), samples=4000, max_words=1)
+    drawn = sample_captions(learner.model, features(1), samples=4000, max_words=1, temperature=temperature)
     counts = np.bincount([caption[1] for caption in drawn], minlength=WORDS) / len(drawn)
     seen = learner.model.decoder.look(features(1))
     state = learner.model.decoder.start(seen, 1)
@@ -53,7 +54,7 @@ def test_samples_are_drawn_as_often_as_the_model_finds_them_likely() -> None:
     output, _, _ = learner.model.decoder.advance(seen, embedded, state)
     logits = learner.model.decoder.output(output)[0, 0].detach()
     logits[[PAD_ID, START_ID, UNK_ID]] = float("-inf")
-    np.testing.assert_allclose(counts, logits.softmax(0).numpy(), atol=0.03)
+    np.testing.assert_allclose(counts, (logits / temperature).softmax(0).numpy(), atol=0.03)
 
 
 def test_samples_begin_with_start_end_once_and_hold_nothing_unsayable() -> None:
@@ -113,7 +114,8 @@ def test_a_step_makes_good_samples_likelier_and_bad_ones_less_likely(gain: float
     assert (after - before) * gain > 0
 
 
-def test_the_gradient_is_that_of_reinforce() -> None:
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_the_gradient_is_that_of_reinforce(temperature: float) -> None:
     """Of -sum_i A_i log p(w_i): by hand, from the derivative of a softmax, for the bias of the output layer."""
     learner = made_learner()
     captions = [Caption(0, [START_ID, 5, END_ID], 0.7), Caption(0, [START_ID, 6, 5, END_ID], -0.7)]
@@ -125,9 +127,10 @@ def test_the_gradient_is_that_of_reinforce() -> None:
     for step in range(3):
         for row in range(int((said.lengths > step + 1).sum())):
             word, weight = said.captions[row, step + 1], said.weights[row]
-            expected += weight * (logits[place].softmax(0).detach() - torch.nn.functional.one_hot(word, WORDS))
+            likely = (logits[place] / temperature).softmax(0).detach()
+            expected += weight * (likely - torch.nn.functional.one_hot(word, WORDS)) / temperature
             place += 1
-    optimisation = made_optimisation(learner, dropout=False)
+    optimisation = made_optimisation(learner, dropout=False, temperature=temperature)
     optimisation._loss(said).backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(learner.model.decoder.output.bias.grad, expected, rtol=1e-4, atol=1e-6)
 

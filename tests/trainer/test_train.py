@@ -8,7 +8,8 @@ from shared.image import Preprocessing
 from shared.vocabulary import Vocabulary
 from trainer.checkpoint import load_checkpoint
 from trainer.coco import DataError, read_split
-from trainer.config import TrainConfig, load_config
+from trainer.config import ConfigError, TrainConfig, load_config
+from trainer.evaluate.leakage import hash_photos, load_trained_on
 from trainer.loop import warmup_then_cosine
 from trainer.run_state import BEST, LAST, LOG
 from trainer.train import build_model, train, usable_photos
@@ -101,6 +102,25 @@ def test_sixteen_photos_are_learned_by_heart(drawn_data: Path, tmp_path: Path) -
     last = json.loads((tmp_path / "run" / LOG).read_text().splitlines()[-1])
     assert last["loss"] < 0.05
     assert best["val"]["BLEU-4"] > 95
+
+
+def test_a_run_can_start_from_an_earlier_one(tiny_run: Path, drawn_data: Path, tmp_path: Path) -> None:
+    earlier = load_checkpoint(tiny_run / BEST)
+    still = {"learning_rate": 0.0, "epochs": 1, "start_from": str(tiny_run), "min_count": 50}
+    train(load_config("tiny", {"train": ["val"], **still}), drawn_data, tmp_path)
+    best = load_checkpoint(tmp_path / BEST)
+    assert best.record["vocabulary"] == earlier.record["vocabulary"], "its words, whatever the new captions say"
+    assert all(torch.equal(tensor, earlier.tensors[name]) for name, tensor in best.tensors.items())
+    assert best.record["started_from"]["epoch"] == earlier.record["epoch"]
+    learned, before = load_trained_on(tmp_path), load_trained_on(tiny_run)
+    assert learned is not None
+    assert before is not None
+    assert set(before.hashes) | set(hash_photos(read_split(drawn_data / "val").photos)) == set(learned.hashes)
+
+
+def test_a_run_of_another_architecture_is_no_start(tiny_run: Path, drawn_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds a run of another architecture .*hidden_size: .*, now 32"):
+        train(small(start_from=str(tiny_run)), drawn_data, tmp_path)
 
 
 def test_problems_in_the_data_are_told_before_training(
