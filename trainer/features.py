@@ -7,9 +7,10 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from shared.image import InvalidImageError, Preprocessing
 from trainer.coco import Photo, read_photo
+from trainer.download.disk import require_room
 from trainer.export import compile_encoder
 
 BATCH_SIZE = 16
@@ -46,8 +48,8 @@ def cache_features(
     photos: Sequence[Photo], trunk: nn.Module, preprocessing: Preprocessing, root: Path, *, mirror: bool
 ) -> FeatureCache:
     """The cache of these photos below `root`; computed first where it is not there yet."""
-    views = ["original", "mirrored"] if mirror else ["original"]
-    folder = root / _key(photos, trunk, preprocessing, views)
+    views = views_of(mirror)
+    folder = root / cache_key(photos, trunk, preprocessing, views)
     if not (folder / INDEX).exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.unfinished")
@@ -61,16 +63,31 @@ def cache_features(
     return FeatureCache(folder, photos)
 
 
+def views_of(mirror: bool) -> list[str]:
+    return ["original", "mirrored"] if mirror else ["original"]
+
+
+def create_arrays(folder: Path, views: Sequence[str], shape: tuple[int, ...]) -> list[NDArray[np.float16]]:
+    """A file of zeros for each view, of that shape, which takes no room until it is written; raises DiskError."""
+    size = math.prod(shape) * np.dtype(np.float16).itemsize
+    logger.info(
+        "features: %s photos x %s half-precision values are %.1f GB a view; with %d %.1f GB",
+        f"{shape[0]:,}",
+        " x ".join(map(str, shape[1:])),
+        size / 1e9,
+        len(views),
+        len(views) * size / 1e9,
+    )
+    require_room(folder, len(views) * size)
+    return [np.lib.format.open_memmap(folder / f"{v}.npy", mode="w+", dtype=np.float16, shape=shape) for v in views]
+
+
 def _compute(
     photos: Sequence[Photo], trunk: nn.Module, preprocessing: Preprocessing, folder: Path, views: list[str]
 ) -> None:
     encode = compile_encoder(trunk, preprocessing.size)
     example = encode(np.zeros((1, preprocessing.size, preprocessing.size, 3), np.uint8))
-    shape = (len(photos), *example.shape[1:])
-    arrays = [np.lib.format.open_memmap(folder / f"{v}.npy", mode="w+", dtype=np.float16, shape=shape) for v in views]
-    logger.info(
-        "caching features: %d photos, %d views, %.1f GB", len(photos), len(views), sum(a.nbytes for a in arrays) / 1e9
-    )
+    arrays = create_arrays(folder, views, (len(photos), *example.shape[1:]))
     problems: dict[int, str] = {}
     with tqdm(total=len(photos), unit="photo", desc="features") as progress:
         for begin, images in _read_batches(photos, preprocessing):
@@ -85,6 +102,11 @@ def _compute(
             progress.update(len(images))
     for array in arrays:
         array.flush()
+    write_index(folder, views, problems)
+
+
+def write_index(folder: Path, views: Sequence[str], problems: Mapping[int, str]) -> None:
+    """The last file of a cache; `problems` says of a photo's number why it has no features."""
     (folder / INDEX).write_text(json.dumps({"views": views, "problems": problems}))
 
 
@@ -110,7 +132,8 @@ def _read_batches(
             yield begin, [future.result() for future in current]
 
 
-def _key(photos: Sequence[Photo], trunk: nn.Module, preprocessing: Preprocessing, views: list[str]) -> str:
+def cache_key(photos: Sequence[Photo], trunk: nn.Module, preprocessing: Preprocessing, views: Sequence[str]) -> str:
+    """The name of the folder that holds these features."""
     digest = hashlib.sha256()
     for name, tensor in trunk.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())

@@ -3,7 +3,7 @@
 A caption's worth is its reward less the mean reward of the other samples of its picture (Luo 2020), so what is better
 than usual gets likelier and what is worse less likely.
 
-Below a temperature of 1 likely words are drawn more often still. Label smoothing and dropout leave a tenth of the chance
+Below a temperature of 1 likely words are drawn more often. Label smoothing and dropout leave a tenth of the chance
 to words that fit nowhere; a caption that one of them spoils says little of the other words, and as short captions are
 spoilt less often, samples like that teach shortness.
 """

@@ -119,7 +119,7 @@ def test_a_run_can_start_from_an_earlier_one(tiny_run: Path, drawn_data: Path, t
 
 
 def test_a_run_of_another_architecture_is_no_start(tiny_run: Path, drawn_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds a run of another architecture .*hidden_size: .*, now 32"):
+    with pytest.raises(ConfigError, match="holds a run of another architecture .*embed_size: 64, now 16"):
         train(small(start_from=str(tiny_run)), drawn_data, tmp_path)
 
 

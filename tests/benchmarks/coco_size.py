@@ -1,0 +1,88 @@
+"""A data set of COCO's size that costs next to nothing: links to drawn pictures, drawn captions, empty features."""
+
+import json
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from shared.image import Preprocessing
+from trainer.coco import Photo, read_split
+from trainer.config import TrainConfig
+from trainer.drawing import draw_scene
+from trainer.features import cache_key, create_arrays, views_of, write_index
+from trainer.learner import Learner
+from trainer.train import build_model
+
+PHOTOS, CAPTIONS, VAL_PHOTOS = 118_287, 591_753, 100
+LINKS_PER_FILE = 30_000
+"""A file system limits how many names a file has."""
+RARE_WORDS = [
+    f"{a}{b}{c}{d}" for a in "bdfgklmnprst" for b in "aeiou" for c in "bdfgklmnprst" for d in ("an", "el", "ow")
+]
+
+
+def make_data(data: Path) -> None:
+    """`train2017` with as many photos and captions as COCO has, and a small `val2017`."""
+    for split, photos, captions in (("train2017", PHOTOS, CAPTIONS), ("val2017", VAL_PHOTOS, VAL_PHOTOS * 5)):
+        annotations = data / "annotations" / f"captions_{split}.json"
+        if not annotations.exists():
+            annotations.parent.mkdir(parents=True, exist_ok=True)
+            (data / split).mkdir(exist_ok=True)
+            images = [{"id": i, "file_name": f"{i:012d}.jpg", "width": 64, "height": 64} for i in range(photos)]
+            _link_photos(data / split, [image["file_name"] for image in images])
+            said = [
+                {"id": i, "image_id": i % photos, "caption": text}
+                for i, text in zip(range(captions), _captions(split), strict=False)
+            ]
+            annotations.write_text(json.dumps({"images": images, "annotations": said}))
+
+
+def _link_photos(folder: Path, names: list[Any]) -> None:
+    for begin in range(0, len(names), LINKS_PER_FILE):
+        first, *others = (folder / name for name in names[begin : begin + LINKS_PER_FILE])
+        first.unlink(missing_ok=True)
+        draw_scene(random.Random(begin), 64)[0].save(first, "JPEG")
+        for other in others:
+            other.unlink(missing_ok=True)
+            os.link(first, other)
+
+
+def _captions(seed: str) -> Iterator[str]:
+    """What is said of drawn pictures, with rarer words strewn in until the vocabulary is as large as a real one's."""
+    rng = random.Random(seed)
+    scenes = [caption for i in range(200) for caption in draw_scene(random.Random(i), 64)[1]]
+    while True:
+        words = rng.choice(scenes).split()
+        rare = [RARE_WORDS[int(rng.paretovariate(0.5)) % len(RARE_WORDS)] for _ in range(4)]
+        yield f"{' '.join([*words, *rare]).capitalize()}."
+
+
+def make_features(config: TrainConfig, data: Path, run: Path) -> list[Photo]:
+    """The cache that a run in the folder `run` looks for, of zeros: files with holes, that take no room on the disk."""
+    photos = list(read_split(data / "train2017").photos)
+    preprocessing = Preprocessing(config.image_size, config.resize, config.mean, config.std)
+    learner = Learner(build_model(config, 10, preprocessing))
+    views = views_of(config.mirror)
+    folder = run / "features" / cache_key(photos, learner.trunk, preprocessing, views)
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        shape = learner.features(torch.zeros(1, config.image_size, config.image_size, 3, dtype=torch.uint8)).shape[1:]
+        create_arrays(folder, views, (len(photos), *shape))
+        write_index(folder, views, {})
+    return photos
+
+
+def make_encoder_weights(backbone: str, path: Path) -> Path:
+    """Random weights for an encoder, as a file: the same in every process."""
+    if not path.exists():
+        torch.manual_seed(0)
+        config = TrainConfig(backbone=backbone, encoder_weights="random")
+        model = build_model(config, 10, Preprocessing(config.image_size, config.resize, config.mean, config.std))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(model.encoder.backbone.state_dict(), path)
+    return path
