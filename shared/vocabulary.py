@@ -156,7 +156,8 @@ _CLASSES = {
 }
 _LONGEST = re.compile("".join(rf"(?=(?P<{name}>{pattern})?)" for name, pattern in _CLASSES.items()), re.VERBOSE)
 # A short cut that gives the same: words of letters, and commas and points that are no part of them.
-_KEEPS_POINT = rf"(?ai:{_any_of(_TITLES)}|{_any_of(_ENDINGS + _CAPITAL_ABBREVIATIONS + _NUMBER_ABBREVIATIONS)}|m[ft]g|pp?t[ey]s?)\."
+_SHORTENED = f"{_TITLES} {_ENDINGS} {_CAPITAL_ABBREVIATIONS} {_NUMBER_ABBREVIATIONS} mfg mft"
+_KEEPS_POINT = rf"(?ai:{_any_of(_SHORTENED)}|pp?t[ey]s?)\."
 _PLAIN = re.compile(rf"[ \n]*+(?:(?:[A-Za-z]++,?+|[.,]|(?!{_KEEPS_POINT})[A-Za-z]{{2,}}+\.)[ \n]++)++|[ \n]++")
 # In these only the named part is taken; the rest of the match is read again.
 _TAKEN = {"negated": "verb", "archaic": "it", "inflected": "stem", "ending": "abbreviated", "stopped": "stop"}
