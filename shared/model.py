@@ -113,7 +113,8 @@ class DecoderRNN(nn.Module):
         for t in range(int(lengths[0]) - 1):
             going = int((lengths > t + 1).sum())
             rows = -(-going // ROWS) * ROWS
-            seen, state = Projected(*(part[:rows] for part in seen)), State(*(part[:rows] for part in state))
+            if rows < len(state.hidden):  # a cut costs a copy on the way back
+                seen, state = Projected(*(part[:rows] for part in seen)), State(*(part[:rows] for part in state))
             words = captions[:rows, t : t + 1]
             if own_words and t:
                 own = self._draw(state)

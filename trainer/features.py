@@ -8,11 +8,13 @@ import hashlib
 import json
 import logging
 import math
+import mmap
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +43,18 @@ class FeatureCache:
 
     def features(self, photo: Photo, mirrored: bool) -> NDArray[np.float16]:
         """(P, F) of one photo, or (C, h, w) where the trunk is not the whole encoder."""
-        return self._views[mirrored][self._rows[photo.path]]
+        view, row = self._views[mirrored], self._rows[photo.path]
+        _read_ahead(view, row)
+        return view[row]
+
+
+def _read_ahead(view: "np.memmap[Any, Any]", row: int) -> None:
+    """Have the whole row read in one go; page by page, as it is touched, takes ten times as long."""
+    mapping, size = view.base, view.strides[0]
+    assert isinstance(mapping, mmap.mmap)
+    begin = view.offset + row * size
+    page = begin - begin % mmap.PAGESIZE
+    mapping.madvise(mmap.MADV_WILLNEED, page, begin + size - page)
 
 
 def cache_features(
@@ -67,7 +80,7 @@ def views_of(mirror: bool) -> list[str]:
     return ["original", "mirrored"] if mirror else ["original"]
 
 
-def create_arrays(folder: Path, views: Sequence[str], shape: tuple[int, ...]) -> list[NDArray[np.float16]]:
+def create_arrays(folder: Path, views: Sequence[str], shape: tuple[int, ...]) -> "list[np.memmap[Any, Any]]":
     """A file of zeros for each view, of that shape, which takes no room until it is written; raises DiskError."""
     size = math.prod(shape) * np.dtype(np.float16).itemsize
     logger.info(

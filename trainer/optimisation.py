@@ -49,7 +49,9 @@ class Optimisation:
         self.peaks = [learning_rate, encoder_learning_rate]
         self.parameters = [list(learner.model.decoder.parameters()), list(learner.encoder_parameters())]
         self.optimizer = AdamW(
-            [{"params": parameters} for parameters in self.parameters if parameters], weight_decay=weight_decay
+            [{"params": parameters} for parameters in self.parameters if parameters],
+            weight_decay=weight_decay,
+            fused=True,
         )
         kind = group.device.partition(":")[0]
         self.autocast = torch.autocast(kind, AUTOCAST.get(precision), enabled=precision in AUTOCAST)

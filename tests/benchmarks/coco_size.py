@@ -19,6 +19,8 @@ from trainer.learner import Learner
 from trainer.train import build_model
 
 PHOTOS, CAPTIONS, VAL_PHOTOS = 118_287, 591_753, 100
+WIDTH, HEIGHT = 640, 480
+"""As most of COCO's photos."""
 LINKS_PER_FILE = 30_000
 """A file system limits how many names a file has."""
 RARE_WORDS = [
@@ -33,7 +35,7 @@ def make_data(data: Path) -> None:
         if not annotations.exists():
             annotations.parent.mkdir(parents=True, exist_ok=True)
             (data / split).mkdir(exist_ok=True)
-            images = [{"id": i, "file_name": f"{i:012d}.jpg", "width": 64, "height": 64} for i in range(photos)]
+            images = [{"id": i, "file_name": f"{i:012d}.jpg", "width": WIDTH, "height": HEIGHT} for i in range(photos)]
             _link_photos(data / split, [image["file_name"] for image in images])
             said = [
                 {"id": i, "image_id": i % photos, "caption": text}
@@ -46,7 +48,7 @@ def _link_photos(folder: Path, names: list[Any]) -> None:
     for begin in range(0, len(names), LINKS_PER_FILE):
         first, *others = (folder / name for name in names[begin : begin + LINKS_PER_FILE])
         first.unlink(missing_ok=True)
-        draw_scene(random.Random(begin), 64)[0].save(first, "JPEG")
+        draw_scene(random.Random(begin), WIDTH)[0].crop((0, 0, WIDTH, HEIGHT)).save(first, "JPEG")
         for other in others:
             other.unlink(missing_ok=True)
             os.link(first, other)
