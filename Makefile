@@ -7,7 +7,7 @@ DATA ?= data
 export MALLOC_MMAP_THRESHOLD_ := 2000000000
 export MALLOC_TRIM_THRESHOLD_ := 4000000000
 
-.PHONY: run test test-slow test-containers lint format train clean
+.PHONY: run test test-slow test-containers bench-training lint format train clean
 
 run: .venv/installed
 	.venv/bin/python -m service
@@ -21,6 +21,11 @@ test-slow: .venv-dev/installed
 test-containers: .venv-dev/installed
 	tests/containers/check.sh $(or $(WORK),build/containers)
 
+# What caching and batching are worth, and how a run of COCO's size starts; needs 60 GB of disk that it does not fill.
+bench-training: .venv-dev/installed
+	$(DEV)/python -m tests.benchmarks.training_start $(or $(WORK),build/coco-size)
+	$(DEV)/python -m tests.benchmarks.training_throughput $(or $(WORK),build/coco-size)
+
 lint: .venv-dev/installed
 	$(DEV)/ruff format --check .
 	$(DEV)/ruff check .
@@ -31,9 +36,12 @@ format: .venv-dev/installed
 	$(DEV)/ruff format .
 	$(DEV)/ruff check --fix .
 
-# Retrain the default model: DATA holds flickr8k/ and coco-sample/ in COCO layout. Serve it with CAPTION_MODEL=models make run.
+# Retrain the default model, an hour and a half on two cores: DATA holds flickr8k/ and coco-sample/ in COCO layout.
+# Serve it with CAPTION_MODEL=models make run.
 train: .venv-dev/installed
-	$(DEV)/python -m trainer train --preset flickr8k-default --data $(DATA) --model runs/default
+	$(DEV)/python -m trainer train --preset flickr8k-default --data $(DATA) --model runs/first
+	$(DEV)/python -m trainer train --preset flickr8k-default --data $(DATA) --model runs/default --start-from runs/first \
+	    --epochs 0 --fine-tune-epochs 8 --encoder-learning-rate 1.5e-4 --consensus 0.5
 	$(DEV)/python -m trainer publish --model runs/default --data $(DATA) --volume models
 
 .venv/installed: pyproject.toml

@@ -61,23 +61,36 @@ def _training(training: Mapping[str, Any]) -> str:
     learned = [
         f"`{name}` ({splits[name]['photos']} photos, {splits[name]['captions']} captions)" for name in config["train"]
     ]
+    earlier = training.get("started_from")
+    subset = config.get("val_subset", "all")
+    chosen = f"`{config['val']}`" + ("" if subset == "all" else f" ({subset} ids)")
+    epoch = f"epoch {training['epoch']['epoch']} of {_epochs(config)}"
     return f"""\
 - Data: {", ".join(learned)}{"; each photo also mirrored" if config["mirror"] else ""}.
-- Cross-entropy with teacher forcing, label smoothing {config["label_smoothing"]}, dropout {config["dropout"]}; AdamW at
-  {config["learning_rate"]}, warm-up and cosine, {config["images_per_batch"]} photos a step, {config["epochs"]} epochs
-  on a frozen encoder.{_later_stages(config)} Published is a running mean of the weights.
-- Chosen by CIDEr-D on `{config["val"]}`: epoch {training["epoch"]["epoch"]}, and the settings of the search."""
+- Cross-entropy with teacher forcing, label smoothing {config["label_smoothing"]}, dropout {config["dropout"]}; AdamW,
+  warm-up and cosine, {config["images_per_batch"]} photos a step. Published is a running mean of the weights.
+- {f"First run: {_stages(earlier['config'])}." if earlier else "One run."}
+- {"Then, from its best weights: " if earlier else "Stages: "}{_stages(config)}.
+- Chosen by CIDEr-D on {chosen}: {epoch}, and the settings of the search."""
 
 
-def _later_stages(config: Mapping[str, Any]) -> str:
-    text = ""
-    if epochs := config.get("fine_tune_epochs"):
-        text += (
-            f" Then {epochs} in which the encoder's last {config['tuned_stages']} stages learn too, at a lower rate."
+def _epochs(config: Mapping[str, Any]) -> int:
+    return config["epochs"] + config["fine_tune_epochs"] + config["self_critical_epochs"]
+
+
+def _stages(config: Mapping[str, Any]) -> str:
+    parts: list[str] = []
+    if epochs := config["epochs"]:
+        parts.append(f"{epochs} epochs of the decoder on a frozen encoder, at {config['learning_rate']}")
+    if epochs := config["fine_tune_epochs"]:
+        parts.append(
+            f"{epochs} epochs in which the encoder's last {config['tuned_stages']} stages learn too, at"
+            f" {config['encoder_learning_rate']}, and the decoder at {config['fine_tune_learning_rate']}"
         )
-    if epochs := config.get("self_critical_epochs"):
-        text += f" Then {epochs} of self-critical training on CIDEr-D, {config['samples_per_image']} samples a photo."
-    return text
+    if epochs := config["self_critical_epochs"]:
+        parts.append(f"{epochs} of self-critical training on CIDEr-D, {config['samples_per_image']} samples a photo")
+    weighed = f"; {config['consensus']:.0%} of a caption's weight from consensus" if config.get("consensus") else ""
+    return ", then ".join(parts) + weighed
 
 
 def _scores(metrics: Mapping[str, Mapping[str, Any]]) -> str:

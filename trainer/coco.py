@@ -23,6 +23,9 @@ FILE_LIMITS = ImageLimits(max_bytes=200_000_000, max_pixels=200_000_000, max_sid
 """Files of a data set are chosen by who trains; they may be larger than what the service takes from anyone."""
 
 
+SUBSETS = {"all": (0, 1), "even": (0,), "odd": (1,)}
+"""Photos by their ids: what is chosen on one half can be judged on the other."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -52,6 +55,14 @@ def read_split(folder: Path) -> Split:
         return _split(folder, annotations)
     except KeyError as error:
         raise DataError(f"{annotations} has an entry without {error}; `doctor` tells which") from error
+
+
+def subset_of(photos: Sequence[Photo], subset: str) -> list[Photo]:
+    """Those with such an id; raises DataError where there is none."""
+    chosen = [photo for photo in photos if photo.image_id % 2 in SUBSETS[subset]]
+    if not chosen:
+        raise DataError(f"none of the {len(photos)} photos has an {subset} image id; take the subset all")
+    return chosen
 
 
 def annotations_of(folder: Path) -> Path:

@@ -11,6 +11,7 @@ from shared.bundle import DecodeOptions
 
 PRESETS = Path(__file__).parent / "presets"
 CHOICES = {
+    "val_subset": ("all", "even", "odd"),
     "resize": ("squash", "crop"),
     "decoder": ("show_tell", "show_attend_tell", "updown"),
     "precision": ("fp32", "bf16", "fp16", "fp64"),
@@ -33,6 +34,8 @@ class TrainConfig:
     """Splits to learn from: photo folders below the data path, each with its captions in `../annotations`."""
     val: str = "val2017"
     """The split that chooses the best epoch."""
+    val_subset: Literal["all", "even", "odd"] = "all"
+    """Choose on the photos with such an id; the others then give a score that no choice flatters."""
     backbone: str = "resnet50"
     """Any convolutional backbone of timm."""
     encoder_weights: str = "hub"

@@ -6,7 +6,7 @@ import math
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from shared.model import CaptionModel, ModelConfig
 from shared.vocabulary import Vocabulary
 from trainer.card import model_card
 from trainer.checkpoint import Checkpoint, load_checkpoint
-from trainer.coco import Photo, read_split
+from trainer.coco import Photo, read_split, subset_of
 from trainer.config import TrainConfig, decode_options
 from trainer.drawing import draw_scene
 from trainer.evaluate import caption_photos, has_java, references_of, score
@@ -94,13 +94,27 @@ def build_bundle(
     draft = write_bundle(folder, **sealed, metrics={}, golden=PLACEHOLDER)
     captioner = Captioner(draft, load_engine("openvino", draft, precision="fp32"))
     said = caption_photos(captioner, photos, draft.decode)
-    scores = score(references_of(photos), said, meteor=has_java())
-    metrics = {config.val: {**scores, "photos": len(photos), "use": "validation, also used for choosing"}}
+    metrics = score_by_use(config, photos, said)
     golden = choose_golden(draft, folder / GOLDEN)
     (folder / "README.md").write_text(model_card(sealed, metrics, photos, said, eight_bit=eight_bit))
     bundle = write_bundle(folder, **sealed, metrics=metrics, golden=golden)
     check_golden(Captioner(bundle, load_engine("openvino", bundle)))
     return bundle
+
+
+def score_by_use(config: TrainConfig, photos: Sequence[Photo], said: Mapping[int, str]) -> dict[str, dict[str, Any]]:
+    """The scores of the validation split; of its halves too where only one of them chose anything."""
+    subsets = ["all"] if config.val_subset == "all" else ["all", "even", "odd"]
+    metrics: dict[str, dict[str, Any]] = {}
+    for subset in subsets:
+        chosen = subset_of(photos, subset)
+        scores = score(references_of(chosen), {p.image_id: said[p.image_id] for p in chosen}, meteor=has_java())
+        use = (
+            "validation, also used for choosing" if subset in ("all", config.val_subset) else "nothing was chosen on it"
+        )
+        name = config.val if subset == "all" else f"{config.val}, {subset} ids"
+        metrics[name] = {**scores, "photos": len(chosen), "use": use}
+    return metrics
 
 
 def choose_golden(bundle: Bundle, path: Path) -> Golden:

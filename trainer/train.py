@@ -11,7 +11,7 @@ from shared.image import Preprocessing
 from shared.model import CaptionModel, ModelConfig
 from shared.vocabulary import Vocabulary
 from trainer.checkpoint import Checkpoint, load_checkpoint, remove_unfinished
-from trainer.coco import Photo, read_split, tell_problems
+from trainer.coco import Photo, read_split, subset_of, tell_problems
 from trainer.config import ConfigError, TrainConfig
 from trainer.distributed import process_group
 from trainer.evaluate.leakage import TRAINED_ON, record_trained_on
@@ -51,7 +51,7 @@ def train(config: TrainConfig, data: Path, model_path: Path, *, resume: bool = T
             if last is None:
                 record_trained_on(model_path / TRAINED_ON, photos, before=Path(config.start_from) if start else None)
         run = Run(config, model_path, group, stopping, vocabulary, preprocessing, record)
-        return run.go(model, photos, splits[config.val], last)
+        return run.go(model, photos, subset_of(splits[config.val], config.val_subset), last)
 
 
 def usable_photos(folder: Path, *, strict: bool) -> list[Photo]:

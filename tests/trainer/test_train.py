@@ -104,6 +104,14 @@ def test_sixteen_photos_are_learned_by_heart(drawn_data: Path, tmp_path: Path) -
     assert best["val"]["BLEU-4"] > 95
 
 
+def test_half_of_the_validation_photos_can_be_kept_from_choosing(
+    drawn_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        train(small(val_subset="even", epochs=1), drawn_data, tmp_path)
+    assert "60 photos to learn from, 30 to validate" in caplog.text
+
+
 def test_a_run_can_start_from_an_earlier_one(tiny_run: Path, drawn_data: Path, tmp_path: Path) -> None:
     earlier = load_checkpoint(tiny_run / BEST)
     still = {"learning_rate": 0.0, "epochs": 1, "start_from": str(tiny_run), "min_count": 50}

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from shared.bundle import DecodeOptions, resolve_bundle
 from shared.captioner import Captioner, load_captioner
 from shared.image import InvalidImageError
-from trainer.coco import DataError, Photo, Split, read_photo, read_split
+from trainer.coco import DataError, Photo, Split, read_photo, read_split, subset_of
 from trainer.evaluate.health import caption_health
 from trainer.evaluate.leakage import check_leakage
 from trainer.evaluate.meteor import has_java as has_java
@@ -23,7 +23,6 @@ from trainer.evaluate.results import read_results, write_per_image, write_result
 from trainer.evaluate.significance import compare
 from trainer.evaluate.spice import check_spice
 
-SUBSETS = {"all": (0, 1), "even": (0,), "odd": (1,)}
 """By the image id's remainder after division by two."""
 COMPARED = ("CIDEr-D", "BLEU-4")
 TOLD_PROBLEMS = 20
@@ -61,7 +60,7 @@ def evaluate_split(
     if spice:
         check_spice()
     whole = _read(split)
-    photos = _subset(whole.photos, subset)
+    photos = subset_of(whole.photos, subset)
 
     def captions_of(path: Path) -> Said:
         if path.is_file():
@@ -96,13 +95,6 @@ def _read(split: Path) -> Split:
     if whole.problems:
         logger.warning("%d problems in the data; what they touch is not scored", len(whole.problems))
     return whole
-
-
-def _subset(photos: Sequence[Photo], subset: str) -> list[Photo]:
-    chosen = [photo for photo in photos if photo.image_id % 2 in SUBSETS[subset]]
-    if not chosen:
-        raise DataError(f"none of the {len(photos)} photos has an {subset} image id; --subset all takes every one")
-    return chosen
 
 
 def _said_in(path: Path, images: Sequence[Photo], photos: Sequence[Photo]) -> Said:
