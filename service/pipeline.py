@@ -22,7 +22,7 @@ from service.metrics import Metrics
 from service.model_source import LoadedModel, ModelSource
 from shared.bundle import DecodeOptions
 from shared.captioner import Caption
-from shared.image import ImageLimits, read_image, to_array
+from shared.image import ImageLimits, read_pixels
 
 HOPELESS_AFTER_S = 1.0
 """A worker that has nothing left to do ends at once; one that does not is stuck."""
@@ -140,7 +140,7 @@ class Pipeline:
 
     async def _prepare(self, picture: Callable[[], bytes], options: DecodeOptions, model: LoadedModel) -> PreparedImage:
         def prepare() -> PreparedImage:
-            pixels = to_array(read_image(picture(), self._limits), model.captioner.bundle.preprocessing)
+            pixels = read_pixels(picture(), model.captioner.bundle.preprocessing, self._limits)
             return PreparedImage(pixels, options, model)
 
         self._decoding += 1

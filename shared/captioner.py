@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from shared.beam_search import Arrays, Hypothesis, Rules, beam_search
 from shared.bundle import Bundle, BundleError, DecodeOptions
 from shared.engine import BATCH_SIZES, Engine, load_engine
-from shared.image import read_image, to_array
+from shared.image import read_pixels
 from shared.vocabulary import END_ID, PAD_ID, START_ID, UNK_ID, Vocabulary
 
 BAD_ENDINGS = frozenset(
@@ -150,7 +150,7 @@ def load_captioner(path: Path, *, engine: str = "auto", precision: str = "auto",
 def check_golden(captioner: Captioner) -> None:
     """Raise BundleError unless the golden picture gets its caption, at its log-probability."""
     bundle = captioner.bundle
-    image = to_array(read_image((bundle.path / bundle.golden.image).read_bytes()), bundle.preprocessing)
+    image = read_pixels((bundle.path / bundle.golden.image).read_bytes(), bundle.preprocessing)
     answer = captioner.caption([image], [bundle.decode])[0]
     said, expected = (answer.caption if answer else None), bundle.golden
     if answer is None or said != expected.caption:

@@ -75,6 +75,8 @@ class ImageLimits:
 
 
 DEFAULT_LIMITS = ImageLimits()
+FINER = 2
+"""Pictures are shrunk in the quickest way while they have this many times the wanted size, then with care."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,17 @@ class Preprocessing:
         return cls(values["size"], values["resize"], mean, std)
 
 
-def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
+def read_pixels(data: bytes, preprocessing: Preprocessing, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
+    """An image file as a model takes it, (size, size, 3); or an `InvalidImageError`."""
+    return to_array(read_image(data, limits, target=preprocessing.size), preprocessing)
+
+
+def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS, *, target: int | None = None) -> Image.Image:
     """The first frame, upright, RGB (alpha laid over white), without metadata; or an `InvalidImageError`.
 
-    Takes about 4 bytes of memory per pixel, 8 where a picture is turned or has alpha.
+    A JPEG that is much larger than the `target` it will be resized to is decoded at a half, a quarter or an eighth of
+    its size, both sides at least twice the target. Takes about 4 bytes of memory per decoded pixel, 8 where a picture
+    is turned or has alpha.
     """
     if not data:
         raise EmptyImageError("the image is empty: zero bytes")
@@ -120,7 +129,7 @@ def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image
     if kind is None:
         raise UnsupportedImageError(f"the data starts with {data[:16]!r}; the types read are {', '.join(_STARTS)}")
     try:
-        return _decode(data, kind, limits)
+        return _decode(data, kind, limits, target)
     except InvalidImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -130,7 +139,7 @@ def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image
         raise UndecodableImageError(message) from error
 
 
-def _decode(data: bytes, kind: str, limits: ImageLimits) -> Image.Image:
+def _decode(data: bytes, kind: str, limits: ImageLimits, target: int | None) -> Image.Image:
     if kind == "JPEG" and (scans := _count_scans(data)) > MAX_JPEG_SCANS:
         raise UndecodableImageError(f"the JPEG has {scans} scans, more than the limit of {MAX_JPEG_SCANS}")
     image: Image.Image = Image.open(io.BytesIO(data), formats=[kind])
@@ -138,6 +147,8 @@ def _decode(data: bytes, kind: str, limits: ImageLimits) -> Image.Image:
     if width * height > limits.max_pixels or max(width, height) > limits.max_side:
         limit = f"{limits.max_pixels} pixels or a side of {limits.max_side}"
         raise ImageTooLargeError(f"the {kind} is {width} x {height}: over the limit of {limit}")
+    if target:
+        image.draft(None, (FINER * target, FINER * target))  # does nothing to other types than JPEG
     image.load()
     turn = _turn_to_upright(image)
     image = _to_rgb(image)
@@ -196,4 +207,4 @@ def to_array(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uin
     side, (width, height) = min(image.size), image.size
     centre = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
     box = centre if preprocessing.resize == "crop" else None
-    return np.array(image.resize(size, Image.Resampling.BICUBIC, box=box))
+    return np.array(image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=FINER))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools.coco import COCO
 
-from shared.image import ImageLimits, Preprocessing, read_image, to_array
+from shared.image import ImageLimits, Preprocessing, read_pixels
 
 FILE_LIMITS = ImageLimits(max_bytes=200_000_000, max_pixels=200_000_000, max_side=60_000)
 """Files of a data set are chosen by who trains; they may be larger than what the service takes from anyone."""
@@ -135,4 +135,4 @@ def swap_sides(caption: str) -> str:
 
 def read_photo(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """The photo as the encoder takes it, (S, S, 3); raises InvalidImageError."""
-    return to_array(read_image(path.read_bytes(), FILE_LIMITS), preprocessing)
+    return read_pixels(path.read_bytes(), preprocessing, FILE_LIMITS)

@@ -1,22 +1,15 @@
 """From a picture to the array that a model sees, and the values that say how."""
 
+import random
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
-from shared.image import (
-    ImageLimits,
-    Preprocessing,
-    to_array,
-)
-from tests.shared.image_files import (
-    BLUE,
-    GREEN,
-    RED,
-    quarters,
-)
+from shared.image import ImageLimits, Preprocessing, read_image, read_pixels, to_array
+from tests.shared.image_files import BLUE, GREEN, RED, encode, quarters
+from trainer.drawing import draw_scene
 
 
 def preprocessing(size: int, resize: Any = "squash") -> Preprocessing:
@@ -116,3 +109,17 @@ def test_preprocessing_refuses_unknown_and_missing_keys() -> None:
         Preprocessing.from_dict(GOOD | {"crop_size": 224})
     with pytest.raises(ValueError, match="must have the keys"):
         Preprocessing.from_dict({name: value for name, value in GOOD.items() if name != "std"})
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+def test_a_large_jpeg_is_decoded_small_and_looks_the_same(mode: str, resize: str) -> None:
+    scene = draw_scene(random.Random(2), 1600)[0].crop((0, 200, 1600, 1400)).convert(mode)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    data = encode(scene, "JPEG", quality=90, exif=exif)
+    assert read_image(data).size == (1200, 1600)
+    assert read_image(data, target=224).size == (600, 800)
+    assert read_image(data, target=900).size == (1200, 1600)
+    small, whole = read_pixels(data, preprocessing(224, resize)), to_array(read_image(data), preprocessing(224, resize))
+    assert np.abs(small.astype(int) - whole).mean() < 1
