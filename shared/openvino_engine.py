@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import openvino
 from numpy.typing import NDArray
-from openvino import opset13 as opset
 
 from shared.beam_search import Arrays, Step
 from shared.bundle import Bundle, BundleError
 from shared.engine import EngineError
+from shared.openvino_graphs import cut_at_words
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 ENCODER, DECODER = "encoder.xml", "decoder.xml"
@@ -32,7 +32,7 @@ class OpenVINOEngine:
         if threads:
             config["INFERENCE_NUM_THREADS"] = str(threads)
         core = openvino.Core()
-        decoder, words = split_at_words(decoder)
+        decoder, words = cut_at_words(decoder)
         self._encoder = core.compile_model(encoder, "CPU", config).create_infer_request()
         self._decoder = core.compile_model(decoder, "CPU", config).create_infer_request()
         # Of a log-probability near -4 half precision keeps two digits: words are always weighed in full.
@@ -52,18 +52,6 @@ class OpenVINOEngine:
         output, attention, *after = thought.values()
         log_probs, ids = self._words.infer([output], share_inputs=True).values()
         return Step(log_probs, ids, attention, tuple(after))
-
-
-def split_at_words(decoder: Any) -> tuple[Any, Any]:
-    """The decoder up to what its output layer takes, (B, K, H), and the rest: from there to the best words."""
-    log_probs, ids, *others = (output.get_node().input_value(0) for output in decoder.outputs)
-    layer = log_probs.get_node()
-    while layer.get_type_name() != "MatMul":
-        layer = layer.input_value(0).get_node()
-    output = layer.input_value(0)
-    taken = opset.parameter(output.get_partial_shape(), np.float32)
-    layer.input(0).replace_source_output(taken.output(0))
-    return openvino.Model([output, *others], decoder.get_parameters()), openvino.Model([log_probs, ids], [taken])
 
 
 def load_openvino_engine(bundle: Bundle, *, precision: str = "auto", threads: int = 0) -> OpenVINOEngine:
