@@ -64,18 +64,18 @@ def _training(training: Mapping[str, Any]) -> str:
     earlier = training.get("started_from")
     subset = config.get("val_subset", "all")
     chosen = f"`{config['val']}`" + ("" if subset == "all" else f" ({subset} ids)")
-    epoch = f"epoch {training['epoch']['epoch']} of {_epochs(config)}"
     return f"""\
 - Data: {", ".join(learned)}{"; each photo also mirrored" if config["mirror"] else ""}.
 - Cross-entropy with teacher forcing, label smoothing {config["label_smoothing"]}, dropout {config["dropout"]}; AdamW,
   warm-up and cosine, {config["images_per_batch"]} photos a step. Published is a running mean of the weights.
-- {f"First run: {_stages(earlier['config'])}." if earlier else "One run."}
+- {f"First run: {_stages(earlier['config'])}; {_chosen(earlier)} was its best." if earlier else "One run."}
 - {"Then, from its best weights: " if earlier else "Stages: "}{_stages(config)}.
-- Chosen by CIDEr-D on {chosen}: {epoch}, and the settings of the search."""
+- Chosen by CIDEr-D on {chosen}: {_chosen(training)}, and the settings of the search."""
 
 
-def _epochs(config: Mapping[str, Any]) -> int:
-    return config["epochs"] + config["fine_tune_epochs"] + config["self_critical_epochs"]
+def _chosen(training: Mapping[str, Any]) -> str:
+    stages = (training["config"][f"{name}epochs"] for name in ("", "fine_tune_", "self_critical_"))
+    return f"epoch {training['epoch']['epoch']} of {sum(stages)}"
 
 
 def _stages(config: Mapping[str, Any]) -> str:

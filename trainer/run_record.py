@@ -34,7 +34,8 @@ def run_record(
 ) -> dict[str, Any]:
     """What one must know to repeat or to publish the run, which begins with the weights of `start`."""
     return {
-        "config": config.to_dict(),
+        # Where a folder lies is nobody's business.
+        "config": {**config.to_dict(), "start_from": Path(config.start_from).name},
         "architecture": dataclasses.asdict(architecture),
         "vocabulary": list(vocabulary.words),
         "preprocessing": preprocessing.to_dict(),
