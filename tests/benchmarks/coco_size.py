@@ -3,7 +3,7 @@
 import json
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from shared.image import Preprocessing
-from trainer.coco import Photo, read_split
+from trainer.coco import Photo
 from trainer.config import TrainConfig
 from trainer.drawing import draw_scene
-from trainer.features import cache_key, create_arrays, views_of, write_index
+from trainer.features import FeatureCache, cache_key, create_arrays, views_of, write_index
 from trainer.learner import Learner
 from trainer.train import build_model
 
@@ -64,10 +64,9 @@ def _captions(seed: str) -> Iterator[str]:
         yield f"{' '.join([*words, *rare]).capitalize()}."
 
 
-def make_features(config: TrainConfig, data: Path, run: Path) -> list[Photo]:
+def make_features(config: TrainConfig, photos: Sequence[Photo], run: Path) -> FeatureCache:
     """The cache that a run in the folder `run` looks for, of zeros: files with holes, that take no room on the disk."""
-    photos = list(read_split(data / "train2017").photos)
-    preprocessing = Preprocessing(config.image_size, config.resize, config.mean, config.std)
+    preprocessing = pixels_of(config)
     learner = Learner(build_model(config, 10, preprocessing))
     views = views_of(config.mirror)
     folder = run / "features" / cache_key(photos, learner.trunk, preprocessing, views)
@@ -76,7 +75,11 @@ def make_features(config: TrainConfig, data: Path, run: Path) -> list[Photo]:
         shape = learner.features(torch.zeros(1, config.image_size, config.image_size, 3, dtype=torch.uint8)).shape[1:]
         create_arrays(folder, views, (len(photos), *shape))
         write_index(folder, views, {})
-    return photos
+    return FeatureCache(folder, photos)
+
+
+def pixels_of(config: TrainConfig) -> Preprocessing:
+    return Preprocessing(config.image_size, config.resize, config.mean, config.std)
 
 
 def make_encoder_weights(backbone: str, path: Path) -> Path:
@@ -84,7 +87,7 @@ def make_encoder_weights(backbone: str, path: Path) -> Path:
     if not path.exists():
         torch.manual_seed(0)
         config = TrainConfig(backbone=backbone, encoder_weights="random")
-        model = build_model(config, 10, Preprocessing(config.image_size, config.resize, config.mean, config.std))
+        model = build_model(config, 10, pixels_of(config))
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(model.encoder.backbone.state_dict(), path)
     return path

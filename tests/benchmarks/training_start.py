@@ -4,6 +4,7 @@
 `python -m trainer train` on it, lets it make some steps and stops it. ResNet-50 features of 7 x 7 cells.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 from tests.benchmarks.coco_size import make_data, make_encoder_weights, make_features
+from trainer.coco import read_split
 from trainer.config import load_config
 
 STEPS = 50
@@ -20,7 +22,7 @@ def main(folder: Path) -> None:
     data, run = folder / "data", folder / "run"
     make_data(data)
     weights = make_encoder_weights("resnet50", folder / "resnet50.safetensors")
-    make_features(load_config(None, {"encoder_weights": str(weights)}), data, run)
+    make_features(load_config(None, {"encoder_weights": str(weights)}), read_split(data / "train2017").photos, run)
     for old in run.glob("*.safetensors"):
         old.unlink()
     command = [sys.executable, "-m", "trainer", "train", "--data", str(data), "--model", str(run)]
@@ -28,7 +30,7 @@ def main(folder: Path) -> None:
     with subprocess.Popen([*command, "--encoder-weights", str(weights)], stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         shown = b""
-        while chunk := process.stderr.read1():
+        while chunk := os.read(process.stderr.fileno(), 65536):
             shown += chunk
             steps = max(map(int, re.findall(rb"cross_entropy 1/10.*?(\d+)/\d+ \[", shown)), default=0)
             first = first or (time.perf_counter() - began if steps else 0.0)

@@ -22,22 +22,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler
 
-from shared.image import Preprocessing
 from shared.vocabulary import Vocabulary
-from tests.benchmarks.coco_size import make_data, make_encoder_weights, make_features
-from trainer.coco import Photo
+from tests.benchmarks.coco_size import make_data, make_encoder_weights, make_features, pixels_of
+from trainer.coco import Photo, read_split
 from trainer.config import TrainConfig, load_config
 from trainer.data_loader import CocoCaptions, get_loader, set_epoch
 from trainer.distributed import Group
-from trainer.features import FeatureCache, cache_key, views_of
 from trainer.learner import Learner
 from trainer.optimisation import Optimisation
 from trainer.train import build_model
 
-ROUNDS, BATCH = 5, 100
-"""Turns of each loop; captions in a batch."""
-STEPS = {"cached": 10, "encoder in the loop": 1, "trainer": 10, "plain": 10}
-"""Of a turn."""
+ROUNDS, BATCH, STEPS = 5, 100, 10
+"""Turns of each loop; captions in a batch; batches in a turn (one where the encoder runs in the loop)."""
+SIZES, FEW = (224, 448), 2000
+"""Sides of the images, those of the presets for COCO; photos with features where the encoder is compared with them."""
+SETTINGS = {"precision": "bf16"}
 Step = Callable[[], None]
 
 
@@ -81,7 +80,7 @@ def trainer_loop(
 ) -> Step:
     each = config.captions_per_image
     loader = get_loader(photos, source, words, images_per_batch=BATCH // each, captions_per_image=each, mirror=True)
-    average = Learner(build_model(config, len(words), _pixels(config)))
+    average = Learner(build_model(config, len(words), pixels_of(config)))
     optimisation = Optimisation(
         learner,
         average,
@@ -110,29 +109,28 @@ def _endless(loader: "DataLoader[Any]") -> Iterator[Any]:
         yield from loader
 
 
-def _pixels(config: TrainConfig) -> Preprocessing:
-    return Preprocessing(config.image_size, config.resize, config.mean, config.std)
-
-
 def make_loops(folder: Path) -> dict[str, Step]:
     data, run = folder / "data", folder / "run"
     make_data(data)
     weights = str(make_encoder_weights("resnet50", folder / "resnet50.safetensors"))
-    config = load_config(None, {"encoder_weights": weights, "precision": "bf16"})
-    one = load_config(None, {"encoder_weights": weights, "precision": "bf16", "captions_per_image": 1})
-    photos = make_features(config, data, run)
+    photos = read_split(data / "train2017").photos
     words = Vocabulary.from_captions((text for photo in photos for text in photo.captions), min_count=5)
-    learner = Learner(build_model(config, len(words), _pixels(config)))
-    views = views_of(config.mirror)
-    key = cache_key(photos, learner.trunk, _pixels(config), views)
-    cache = FeatureCache(run / "features" / key, photos)
+    loops: dict[str, Step] = {}
+    for size in SIZES:
+        config = load_config(
+            None, {**SETTINGS, "encoder_weights": weights, "image_size": size, "captions_per_image": 1}
+        )
+        learner = Learner(build_model(config, len(words), pixels_of(config)))
+        cache = make_features(config, photos[:FEW], run)
+        loops[f"cached, {size}"] = trainer_loop(config, photos[:FEW], cache, words, learner)
+        loops[f"encoder in the loop, {size}"] = trainer_loop(config, photos[:FEW], pixels_of(config), words, learner)
+    config = load_config(None, {**SETTINGS, "encoder_weights": weights})
+    learner = Learner(build_model(config, len(words), pixels_of(config)))
+    cache = make_features(config, photos, run)
     captions = OneCaption(CocoCaptions(photos, cache, words, captions_per_image=5, max_words=config.max_words))
-    return {
-        "cached": trainer_loop(one, photos, cache, words, learner),
-        "encoder in the loop": trainer_loop(one, photos, _pixels(config), words, learner),
-        "trainer": trainer_loop(config, photos, cache, words, learner),
-        "plain": plain_loop(captions, learner),
-    }
+    loops["trainer"] = trainer_loop(config, photos, cache, words, learner)
+    loops["plain"] = plain_loop(captions, learner)
+    return loops
 
 
 def main(folder: Path) -> None:
@@ -140,14 +138,16 @@ def main(folder: Path) -> None:
     rates: dict[str, list[float]] = {name: [] for name in loops}
     for turn in range(ROUNDS + 1):
         for name, step in loops.items():
+            steps = 1 if name.startswith("encoder") else STEPS
             began = time.perf_counter()
-            for _ in range(STEPS[name]):
+            for _ in range(steps):
                 step()
             if turn:  # the first warms up
-                rates[name].append(STEPS[name] * BATCH / (time.perf_counter() - began))
+                rates[name].append(steps * BATCH / (time.perf_counter() - began))
     for name, each in rates.items():
-        print(f"{name:20} {statistics.median(each):8.1f} captions/s  ({min(each):.1f} to {max(each):.1f})")
-    for fast, slow in (("cached", "encoder in the loop"), ("trainer", "plain")):
+        print(f"{name:24} {statistics.median(each):8.1f} captions/s  ({min(each):.1f} to {max(each):.1f})")
+    pairs = [(f"cached, {size}", f"encoder in the loop, {size}") for size in SIZES]
+    for fast, slow in (*pairs, ("trainer", "plain")):
         ratios = [a / b for a, b in zip(rates[fast], rates[slow], strict=True)]
         print(f"{fast} / {slow}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
 
