@@ -33,7 +33,7 @@ def test_the_card_tells_of_the_run_that_the_weights_started_in(tiny_run: Path, t
     names = ("name", "version", "licence", "architecture", "preprocessing", "vocabulary", "decode")
     sealed = {name: getattr(bundle, name) for name in names}
     card = model_card({**sealed, "training": later}, {}, [], {}, eight_bit=False)
-    assert "First run: 8 epochs of the decoder on a frozen encoder, at 0.004." in card
+    assert "First run: 8 epochs of the decoder on a frozen encoder, at 0.004; epoch" in card
     assert "Then, from its best weights: 3 epochs in which the encoder's last 3 stages learn too, at 0.0001" in card
     assert "50% of a caption's weight from consensus" in card
     assert "Chosen by CIDEr-D on `val` (even ids): epoch" in card

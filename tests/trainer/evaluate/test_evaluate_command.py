@@ -259,4 +259,4 @@ def test_a_subset_without_photos_is_refused(
     annotations.write_text(json.dumps(content))
     results = write_results(tmp_path / "r.json", read_split(data / "val"), ["a circle"] * 30)
     sentence = refusal(capsys, results, data / "val", "--subset", "even")
-    assert "none of the 30 photos has an even image id; --subset all takes every one" in sentence
+    assert "none of the 30 photos has an even image id; take the subset all" in sentence
