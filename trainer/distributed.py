@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import distributed
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 Value = TypeVar("Value")
@@ -73,7 +74,7 @@ def process_group() -> Iterator[Group]:
         return
     store, *_ = next(rendezvous("env://"))
     # torchrun's store outlives a restart: without a name of its own the new group would find the dead one's addresses.
-    store = distributed.PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    store = PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     backend = "nccl" if device != "cpu" else "gloo"
     distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
