@@ -43,6 +43,13 @@ class OpenVINOEngine:
             hint = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision]}
             return core.compile_model(graph, "CPU", {**config, **hint}).create_infer_request()
 
+        if precision == "fp32":
+            self._encoder, self._decoder, self._words = (
+                [compiled(encoder, precision)],
+                compiled(decoder, precision),
+                None,
+            )
+            return
         first, rest = cut_encoder(encoder, PRECISE_SHARE)
         decoder, words = cut_at_words(decoder)
         self._encoder = [compiled(first, "fp32"), compiled(rest, precision)]
@@ -60,9 +67,10 @@ class OpenVINOEngine:
 
     def step(self, features: Arrays, words: NDArray[np.int64], state: Arrays) -> Step:
         values, keys, pooled, *_ = features
-        thought = self._decoder.infer([values, keys, pooled, words, *state], share_inputs=True)
-        output, attention, *after = thought.values()
-        log_probs, ids = self._words.infer([output], share_inputs=True).values()
+        said = list(self._decoder.infer([values, keys, pooled, words, *state], share_inputs=True).values())
+        if self._words:
+            said[:1] = self._words.infer(said[:1], share_inputs=True).values()
+        log_probs, ids, attention, *after = said
         return Step(log_probs, ids, attention, tuple(after))
 
 

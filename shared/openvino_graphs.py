@@ -8,7 +8,7 @@ from openvino import opset13 as opset
 
 
 class Parts(NamedTuple):
-    """What `first` gives, `rest` takes as its only input, or as its first."""
+    """The first output of `first` is the only input of `rest`."""
 
     first: Any
     rest: Any
