@@ -4,76 +4,13 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
-from service.batcher import (
-    Batcher,
-    BatcherError,
-    BatchItemError,
-    DeadlineExceededError,
-    DrainingError,
-    QueueFullError,
-    WorkerDiedError,
-)
+from service.batcher import BatcherError, BatchItemError, DeadlineExceededError, QueueFullError
+from tests.service.batching import Gate, HasLeft, doubled, started, submitted
 
 pytestmark = pytest.mark.anyio
-HasLeft = Callable[[int], bool]
-
-
-def doubled(items: list[int], has_left: HasLeft) -> list[int]:
-    return [2 * item for item in items]
-
-
-class Gate:
-    """Work that stops at a gate, and remembers its batches."""
-
-    def __init__(self) -> None:
-        self.entered = threading.Semaphore(0)
-        self.opened = threading.Event()
-        self.batches: list[list[int]] = []
-
-    def __call__(self, items: list[int], has_left: HasLeft) -> list[int]:
-        self.batches.append(items)
-        self.entered.release()
-        assert self.opened.wait(10)
-        return doubled(items, has_left)
-
-    async def first_batch_runs(self) -> None:
-        assert await asyncio.to_thread(self.entered.acquire, timeout=10)
-
-
-def started(
-    process: Callable[[list[int], HasLeft], list[int] | list[int | None]],
-    *,
-    max_batch_size: int = 4,
-    max_queue_size: int = 1000,
-    on_cancel: Callable[[str], None] = lambda stage: None,
-    on_batch: Callable[[int], None] = lambda size: None,
-    on_wait: Callable[[float], None] = lambda seconds: None,
-) -> Batcher[int, int]:
-    batcher = Batcher[int, int](
-        process,
-        max_batch_size=max_batch_size,
-        max_queue_size=max_queue_size,
-        on_batch=on_batch,
-        on_wait=on_wait,
-        on_cancel=on_cancel,
-    )
-    batcher.start()
-    return batcher
-
-
-async def submitted(batcher: Batcher[int, int], item: int, timeout_s: float = 10) -> asyncio.Task[int]:
-    """The task of one submission that is already in the queue."""
-
-    async def result() -> int:
-        return (await batcher.submit(item, timeout_s=timeout_s)).result
-
-    task = asyncio.create_task(result())
-    await asyncio.sleep(0)
-    return task
 
 
 async def test_every_caller_gets_the_result_of_its_own_item() -> None:
@@ -252,78 +189,6 @@ async def test_no_result_for_a_caller_who_still_waits_is_an_error() -> None:
     good, bad = await asyncio.gather(*(batcher.submit(i, timeout_s=10) for i in (0, 1)), return_exceptions=True)
     assert not isinstance(good, BaseException)
     assert isinstance(bad, BatchItemError)
-    await batcher.close()
-
-
-async def test_closing_finishes_what_was_accepted_and_refuses_the_rest() -> None:
-    gate = Gate()
-    batcher = started(gate)
-    tasks = [await submitted(batcher, 0)]
-    await gate.first_batch_runs()
-    tasks += [await submitted(batcher, i) for i in range(1, 10)]
-    closing = asyncio.create_task(batcher.close())
-    await asyncio.sleep(0)
-    with pytest.raises(DrainingError):
-        await batcher.submit(99, timeout_s=10)
-    gate.opened.set()
-    assert await asyncio.gather(*tasks) == [2 * i for i in range(10)]
-    await closing
-    assert not batcher.alive
-
-
-async def test_closing_without_draining_refuses_what_waits() -> None:
-    gate = Gate()
-    batcher = started(gate)
-    running = await submitted(batcher, 0)
-    await gate.first_batch_runs()
-    waiting = await submitted(batcher, 1)
-    closing = asyncio.create_task(batcher.close(drain=False))
-    with pytest.raises(DrainingError):
-        await waiting
-    gate.opened.set()
-    assert await running == 0
-    await closing
-
-
-async def test_a_worker_that_will_not_end_does_not_keep_its_callers() -> None:
-    gate = Gate()
-    batcher = started(gate)
-    stuck = await submitted(batcher, 0)
-    await gate.first_batch_runs()
-    await asyncio.sleep(0.02)
-    assert batcher.busy_s > 0.01
-    await batcher.close(timeout_s=0.05)
-    with pytest.raises(WorkerDiedError):
-        await stuck
-    gate.opened.set()
-
-
-async def test_the_death_of_the_worker_is_seen_and_ends_every_future() -> None:
-    gate = Gate()
-
-    def dying(items: list[int], has_left: HasLeft) -> list[int]:
-        gate(items, has_left)
-        raise SystemExit
-
-    batcher = started(dying)
-    tasks = [await submitted(batcher, 0)]
-    await gate.first_batch_runs()
-    tasks += [await submitted(batcher, i) for i in range(1, 10)]
-    assert batcher.alive
-    gate.opened.set()
-    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    assert all(isinstance(outcome, WorkerDiedError) for outcome in outcomes)
-    assert not batcher.alive
-    assert batcher.pending == 0
-    with pytest.raises(WorkerDiedError):
-        await batcher.submit(1, timeout_s=10)
-
-
-async def test_an_idle_worker_counts_as_neither_busy_nor_dead() -> None:
-    batcher = started(doubled)
-    await batcher.submit(1, timeout_s=10)
-    assert batcher.alive
-    assert batcher.busy_s == 0
     await batcher.close()
 
 
