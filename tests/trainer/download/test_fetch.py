@@ -4,21 +4,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.trainer.download.fetch_scene import CONTENT, MD5, Scene, serving_one_file
+from tests.trainer.download.fetch_scene import CONTENT, MD5, Scene
 from tests.trainer.download.file_server import Fault, serving
 from trainer.download.fetch import DownloadError, Patience, fetch
-
-
-@pytest.fixture
-def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    monkeypatch.setenv("no_proxy", "*")
-    with serving_one_file(tmp_path) as scene:
-        yield scene
 
 
 def test_a_file_arrives_in_one_request(scene: Scene) -> None:

@@ -1,22 +1,13 @@
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.trainer.download.fetch_scene import CONTENT, MD5, Scene, serving_one_file
+from tests.trainer.download.fetch_scene import CONTENT, MD5, Scene
 from tests.trainer.download.file_server import Fault, serving
 from trainer.download.disk import DiskError
 from trainer.download.fetch import DownloadError
-
-
-@pytest.fixture
-def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    monkeypatch.setenv("no_proxy", "*")
-    with serving_one_file(tmp_path) as scene:
-        yield scene
 
 
 def test_wrong_bytes_are_not_asked_of_the_same_server_twice(scene: Scene) -> None:
