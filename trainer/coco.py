@@ -103,7 +103,7 @@ def read_coco(annotations: Path) -> Any:
 
 
 def _file_problem(path: Path, folder: Path) -> str | None:
-    if ".." in path.parts or not path.is_relative_to(folder):
+    if is_outside(path, folder):
         return f"{path} is outside its split's folder"
     try:
         with Image.open(path):
@@ -112,6 +112,11 @@ def _file_problem(path: Path, folder: Path) -> str | None:
         return f"{path} is missing"
     except (OSError, ValueError, SyntaxError):
         return f"{path} is not a readable image"
+
+
+def is_outside(path: Path, folder: Path) -> bool:
+    """Whether a captions file names a photo that does not lie in its split's folder."""
+    return ".." in path.parts or not path.is_relative_to(folder)
 
 
 def tell_problems(problems: Sequence[str], *, strict: bool) -> None:

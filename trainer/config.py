@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shared.bundle import DecodeOptions
+from shared.image import Preprocessing
 
 PRESETS = Path(__file__).parent / "presets"
 CHOICES = {
@@ -20,6 +21,11 @@ CHOICES = {
 
 class ConfigError(ValueError):
     """A preset or flag that cannot be used; says which and what would be right."""
+
+
+def require_at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ConfigError(f"{name} is {value}; it must be at least {least}")
 
 
 @dataclass(frozen=True)
@@ -117,8 +123,7 @@ class TrainConfig:
             "min_count",
         )
         for name in positive:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+            require_at_least(name, getattr(self, name), 1)
         if self.epochs + self.fine_tune_epochs + self.self_critical_epochs < 1:
             raise ConfigError(f"epochs is {self.epochs}, and no other stage has one; at least one must")
         if self.temperature <= 0:
@@ -128,8 +133,8 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be from 0 up to 1")
         if not 0 <= self.consensus <= 1:
             raise ConfigError(f"consensus is {self.consensus}; it must be from 0 to 1")
-        if self.self_critical_epochs and self.samples_per_image < 2:
-            raise ConfigError(f"samples_per_image is {self.samples_per_image}; it must be at least 2")
+        if self.self_critical_epochs:
+            require_at_least("samples_per_image", self.samples_per_image, 2)
         if not self.train:
             raise ConfigError("train names no split; name at least one, such as train2017")
 
@@ -160,6 +165,11 @@ def _checked(key: str, value: Any, default: Any) -> Any:
     if key in CHOICES and value not in CHOICES[key]:
         raise ConfigError(f"{key} is {value!r}; it must be {' or '.join(map(repr, CHOICES[key]))}")
     return value
+
+
+def preprocessing_of(config: TrainConfig) -> Preprocessing:
+    """What the model is shown, in training and in a published bundle."""
+    return Preprocessing(config.image_size, config.resize, config.mean, config.std)
 
 
 def decode_options(config: TrainConfig) -> DecodeOptions:

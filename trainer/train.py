@@ -12,7 +12,7 @@ from shared.model import CaptionModel, ModelConfig
 from shared.vocabulary import Vocabulary
 from trainer.checkpoint import Checkpoint, load_checkpoint, remove_unfinished
 from trainer.coco import Photo, read_split, subset_of, tell_problems
-from trainer.config import ConfigError, TrainConfig
+from trainer.config import ConfigError, TrainConfig, preprocessing_of
 from trainer.distributed import process_group
 from trainer.evaluate.leakage import TRAINED_ON, record_trained_on
 from trainer.pretrained import load_encoder_weights
@@ -41,7 +41,7 @@ def train(config: TrainConfig, data: Path, model_path: Path, *, resume: bool = T
             if start
             else Vocabulary.from_captions((c for p in photos for c in p.captions), min_count=config.min_count)
         )
-        preprocessing = Preprocessing(config.image_size, config.resize, config.mean, config.std)
+        preprocessing = preprocessing_of(config)
         model = build_model(config, len(vocabulary), preprocessing, start).to(group.device)
         record = run_record(config, model.config, vocabulary, preprocessing, splits, start)
         last = load_last(model_path, record) if resume else None

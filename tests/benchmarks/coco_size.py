@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from shared.image import Preprocessing
 from trainer.coco import Photo
-from trainer.config import TrainConfig
+from trainer.config import TrainConfig, preprocessing_of
 from trainer.drawing import draw_scene
 from trainer.features import FeatureCache, cache_key, create_arrays, views_of, write_index
 from trainer.learner import Learner
@@ -66,7 +65,7 @@ def _captions(seed: str) -> Iterator[str]:
 
 def make_features(config: TrainConfig, photos: Sequence[Photo], run: Path) -> FeatureCache:
     """The cache that a run in the folder `run` looks for, of zeros: files with holes, that take no room on the disk."""
-    preprocessing = pixels_of(config)
+    preprocessing = preprocessing_of(config)
     learner = Learner(build_model(config, 10, preprocessing))
     views = views_of(config.mirror)
     folder = run / "features" / cache_key(photos, learner.trunk, preprocessing, views)
@@ -78,16 +77,12 @@ def make_features(config: TrainConfig, photos: Sequence[Photo], run: Path) -> Fe
     return FeatureCache(folder, photos)
 
 
-def pixels_of(config: TrainConfig) -> Preprocessing:
-    return Preprocessing(config.image_size, config.resize, config.mean, config.std)
-
-
 def make_encoder_weights(backbone: str, path: Path) -> Path:
     """Random weights for an encoder, as a file: the same in every process."""
     if not path.exists():
         torch.manual_seed(0)
         config = TrainConfig(backbone=backbone, encoder_weights="random")
-        model = build_model(config, 10, pixels_of(config))
+        model = build_model(config, 10, preprocessing_of(config))
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(model.encoder.backbone.state_dict(), path)
     return path

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler
 
 from shared.vocabulary import Vocabulary
-from tests.benchmarks.coco_size import make_data, make_encoder_weights, make_features, pixels_of
+from tests.benchmarks.coco_size import make_data, make_encoder_weights, make_features
 from trainer.coco import Photo, read_split
-from trainer.config import TrainConfig, load_config
+from trainer.config import TrainConfig, load_config, preprocessing_of
 from trainer.data_loader import CocoCaptions, get_loader, set_epoch
 from trainer.distributed import Group
 from trainer.learner import Learner
@@ -80,7 +80,7 @@ def trainer_loop(
 ) -> Step:
     each = config.captions_per_image
     loader = get_loader(photos, source, words, images_per_batch=BATCH // each, captions_per_image=each, mirror=True)
-    average = Learner(build_model(config, len(words), pixels_of(config)))
+    average = Learner(build_model(config, len(words), preprocessing_of(config)))
     optimisation = Optimisation(
         learner,
         average,
@@ -120,12 +120,14 @@ def make_loops(folder: Path) -> dict[str, Step]:
         config = load_config(
             None, {**SETTINGS, "encoder_weights": weights, "image_size": size, "captions_per_image": 1}
         )
-        learner = Learner(build_model(config, len(words), pixels_of(config)))
+        learner = Learner(build_model(config, len(words), preprocessing_of(config)))
         cache = make_features(config, photos[:FEW], run)
         loops[f"cached, {size}"] = trainer_loop(config, photos[:FEW], cache, words, learner)
-        loops[f"encoder in the loop, {size}"] = trainer_loop(config, photos[:FEW], pixels_of(config), words, learner)
+        loops[f"encoder in the loop, {size}"] = trainer_loop(
+            config, photos[:FEW], preprocessing_of(config), words, learner
+        )
     config = load_config(None, {**SETTINGS, "encoder_weights": weights})
-    learner = Learner(build_model(config, len(words), pixels_of(config)))
+    learner = Learner(build_model(config, len(words), preprocessing_of(config)))
     cache = make_features(config, photos, run)
     captions = OneCaption(CocoCaptions(photos, cache, words, captions_per_image=5, max_words=config.max_words))
     loops["trainer"] = trainer_loop(config, photos, cache, words, learner)

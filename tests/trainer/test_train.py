@@ -4,11 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from shared.image import Preprocessing
 from shared.vocabulary import Vocabulary
 from trainer.checkpoint import load_checkpoint
 from trainer.coco import DataError, read_split
-from trainer.config import ConfigError, TrainConfig, load_config
+from trainer.config import ConfigError, TrainConfig, load_config, preprocessing_of
 from trainer.evaluate.leakage import hash_photos, load_trained_on
 from trainer.loop import warmup_then_cosine
 from trainer.run_state import BEST, LAST, LOG
@@ -49,7 +48,7 @@ def test_a_frozen_encoder_does_not_change_by_a_bit(drawn_data: Path, tmp_path: P
         config = small(cache_features=cached, epochs=1, workers=0)
         torch.manual_seed(config.seed)
         vocabulary = Vocabulary.from_captions(["a"], min_count=1)
-        pixels = Preprocessing(config.image_size, config.resize, config.mean, config.std)
+        pixels = preprocessing_of(config)
         before = build_model(config, len(vocabulary), pixels).encoder.state_dict()
         train(config, drawn_data, tmp_path / str(cached))
         after = load_checkpoint(tmp_path / str(cached) / LAST).part("model")

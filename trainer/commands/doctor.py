@@ -51,11 +51,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse before an hour of decoding what would fail after it."""
-    from trainer.config import ConfigError
+    from trainer.config import ConfigError, require_at_least
 
     for name, least in (("workers", 1), ("min_count", 1), ("max_words", 1), ("examples", 0)):
-        if getattr(options, name) < least:
-            raise ConfigError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it must be at least {least}")
+        require_at_least(f"--{name.replace('_', '-')}", getattr(options, name), least)
     splits = [PurePath(name) for name in (*options.train, *options.val)]
     if repeated := [name for name in splits if splits.count(name) > 1]:
         raise ConfigError(f"the split {repeated[0]} is named twice; a split is for training or for validation")

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from trainer.config import ConfigError
+from trainer.config import CHOICES, ConfigError, require_at_least
 
 HELP = "score a bundle on a split with COCO's metrics"
 EXPLANATION = """
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", default="openvino", help="openvino or torch (%(default)s)")
     parser.add_argument("--precision", default="auto", help="fp32, bf16, fp16 or auto (%(default)s)")
     parser.add_argument("--beam-size", type=int, help="instead of the bundle's")
-    parser.add_argument("--subset", choices=("all", "even", "odd"), default="all", help="by image id (%(default)s)")
+    parser.add_argument("--subset", choices=CHOICES["val_subset"], default="all", help="by image id (%(default)s)")
     parser.add_argument("--compare", type=Path, metavar="BUNDLE", help=f"test the difference to another: {captions}")
     parser.add_argument("--captions", type=Path, metavar="FILE", help="write the captions there, as COCO results JSON")
     parser.add_argument(
@@ -69,8 +69,8 @@ def _check(options: argparse.Namespace) -> None:
         ("--resamples", options.resamples, 1),
         ("--seed", options.seed, 0),
     ):
-        if value is not None and value < least:
-            raise ConfigError(f"{flag} is {value}; it must be at least {least}")
+        if value is not None:
+            require_at_least(flag, value, least)
     if options.beam_size and options.bundle.is_file():
         raise ConfigError(f"--beam-size is {options.beam_size}, but {options.bundle} holds captions already")
     for flag, path in (("--captions", options.captions), ("--per-image", options.per_image)):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shared.vocabulary import UNK_ID, Vocabulary
-from trainer.coco import Photo, annotations_of, read_coco
+from trainer.coco import Photo, annotations_of, is_outside, read_coco
 from trainer.doctor.captions import CAPTIONS_PER_PHOTO, Text, count_captions, split_numbers, unknown_words
 from trainer.doctor.findings import Diagnosis, Finding, SplitNumbers, Symptom, by_gravity, finding, findings_of
 from trainer.doctor.photos import PhotoFacts, examine_photos, find_twins
@@ -147,7 +147,7 @@ def _captions(content: Mapping[str, Any]) -> tuple[dict[int, list[str]], list[Sy
 def _entry_symptom(photo: Photo, folder: Path) -> str | None:
     if not photo.captions:
         return "photo_without_caption"
-    if ".." in photo.path.parts or not photo.path.is_relative_to(folder):
+    if is_outside(photo.path, folder):
         return "outside_photo"
     return None
 
