@@ -84,12 +84,12 @@ def create_arrays(folder: Path, views: Sequence[str], shape: tuple[int, ...]) ->
     """A file of zeros for each view, of that shape, which takes no room until it is written; raises DiskError."""
     size = math.prod(shape) * np.dtype(np.float16).itemsize
     logger.info(
-        "features: %s photos x %s half-precision values are %.1f GB a view; with %d %.1f GB",
+        "features: %s photos x %s half-precision values are %.1f GB a view, %.1f GB with all %d",
         f"{shape[0]:,}",
         " x ".join(map(str, shape[1:])),
         size / 1e9,
-        len(views),
         len(views) * size / 1e9,
+        len(views),
     )
     require_room(folder, len(views) * size)
     return [np.lib.format.open_memmap(folder / f"{v}.npy", mode="w+", dtype=np.float16, shape=shape) for v in views]

@@ -23,7 +23,6 @@ from trainer.evaluate.results import read_results, write_per_image, write_result
 from trainer.evaluate.significance import compare
 from trainer.evaluate.spice import check_spice
 
-"""By the image id's remainder after division by two."""
 COMPARED = ("CIDEr-D", "BLEU-4")
 TOLD_PROBLEMS = 20
 

@@ -30,6 +30,7 @@ SHOWN_ELSEWHERE = {
     "revision",
     "epoch",
     "seconds",
+    "started_from",
 }
 
 
