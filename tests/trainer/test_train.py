@@ -11,7 +11,7 @@ from trainer.config import ConfigError, TrainConfig, load_config, preprocessing_
 from trainer.evaluate.leakage import hash_photos, load_trained_on
 from trainer.loop import warmup_then_cosine
 from trainer.run_state import BEST, LAST, LOG
-from trainer.train import build_model, train, usable_photos
+from trainer.train import build_model, load_start, train, usable_photos
 
 
 def small(**changes: object) -> TrainConfig:
@@ -111,9 +111,13 @@ def test_half_of_the_validation_photos_can_be_kept_from_choosing(
     assert "60 photos to learn from, 30 to validate" in caplog.text
 
 
-def test_a_run_can_start_from_an_earlier_one(tiny_run: Path, drawn_data: Path, tmp_path: Path) -> None:
-    earlier = load_checkpoint(tiny_run / BEST)
-    still = {"learning_rate": 0.0, "epochs": 1, "start_from": str(tiny_run), "min_count": 50}
+@pytest.mark.parametrize("start", ["tiny_run", "tiny_bundle"])
+def test_a_run_can_start_from_an_earlier_one_or_from_a_bundle(
+    start: str, tiny_run: Path, drawn_data: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(start)
+    earlier = load_start(folder)
+    still = {"learning_rate": 0.0, "epochs": 1, "start_from": str(folder), "min_count": 50}
     train(load_config("tiny", {"train": ["val"], **still}), drawn_data, tmp_path)
     best = load_checkpoint(tmp_path / BEST)
     assert best.record["vocabulary"] == earlier.record["vocabulary"], "its words, whatever the new captions say"
@@ -126,7 +130,7 @@ def test_a_run_can_start_from_an_earlier_one(tiny_run: Path, drawn_data: Path, t
 
 
 def test_a_run_of_another_architecture_is_no_start(tiny_run: Path, drawn_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds a run of another architecture .*embed_size: 64, now 16"):
+    with pytest.raises(ConfigError, match="holds a model of another architecture .*embed_size: 64, now 16"):
         train(small(start_from=str(tiny_run)), drawn_data, tmp_path)
 
 
