@@ -51,6 +51,7 @@ class Optimisation:
         self.optimizer = AdamW(
             [{"params": parameters} for parameters in self.parameters if parameters],
             weight_decay=weight_decay,
+            fused=True,
         )
         kind = group.device.partition(":")[0]
         self.autocast = torch.autocast(kind, AUTOCAST.get(precision), enabled=precision in AUTOCAST)
