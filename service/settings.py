@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     port: Port = 8000
     model: Path | None = None
     engine: Literal["auto", "openvino", "torch"] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
     threads: CountOrAuto = 0
     max_batch_size: Count = 16
     max_queue_size: Count = 128

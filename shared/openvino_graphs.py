@@ -49,6 +49,11 @@ def cut_encoder(encoder: Any, share: float) -> Parts:
     return Parts(openvino.Model([passed], encoder.get_parameters()), openvino.Model(given, [taken]))
 
 
+def convolutions_of(model: Any) -> list[Any]:
+    """The operations that convolve, in order."""
+    return [operation for operation in model.get_ordered_ops() if "Convolution" in operation.get_type_name()]
+
+
 def _computed(model: Any) -> list[Any]:
     """The operations that depend on an input, in order."""
     found: dict[str, Any] = {}

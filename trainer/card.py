@@ -6,6 +6,7 @@ from typing import Any
 from shared.model import ModelConfig
 from trainer.coco import Photo
 
+CARD = "README.md"
 SAMPLES = 12
 DECODERS = {
     "show_tell": "an LSTM of {hidden} units that is told the mean of the encoder's grid and then speaks",
@@ -39,6 +40,13 @@ def model_card(
         f"**Licence of the weights:** {sealed['licence']}\n"
     )
     return head + "".join(f"\n## {title}\n\n{text}\n" for title, text in sections.items())
+
+
+def with_scores(card: str, metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """The card with these scores in the place of those it has."""
+    before, _, rest = card.partition("\n## Scores\n")
+    _, heading, after = rest.partition("\n## ")
+    return f"{before}\n## Scores\n\n{_scores(metrics)}\n{heading}{after}"
 
 
 def _model(sealed: Mapping[str, Any], *, eight_bit: bool) -> str:
@@ -101,7 +109,9 @@ def _scores(metrics: Mapping[str, Mapping[str, Any]]) -> str:
             rows = ["| split | photos | " + " | ".join(scores) + " |", "|---" * (len(scores) + 2) + "|"]
         shown = " | ".join(f"{value:.1f}" for value in scores.values())
         rows.append(f"| `{split}` ({values['use']}) | {values['photos']} | {shown} |")
-    rows.append("\nCOCO's metrics, times 100, of this bundle through OpenVINO in fp32.")
+    rows.append(
+        "\nCOCO's metrics, times 100, of this bundle through OpenVINO, in fp32 where no other precision is named."
+    )
     return "\n".join(rows)
 
 

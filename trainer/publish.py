@@ -2,37 +2,35 @@
 
 import dataclasses
 import logging
-import math
-import random
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from safetensors.torch import save_file
 
 from shared.bundle import WEIGHTS, Bundle, DecodeOptions, Golden, publish, sha256, write_bundle
-from shared.captioner import REDUCED_TOLERANCE, Candidate, Captioner, check_golden
-from shared.engine import EngineError, load_engine
-from shared.image import Preprocessing, to_array
+from shared.captioner import Captioner, check_golden
+from shared.engine import load_engine
+from shared.image import Preprocessing
 from shared.model import CaptionModel, ModelConfig
 from shared.vocabulary import Vocabulary
-from trainer.card import model_card
+from trainer.card import CARD, model_card
 from trainer.checkpoint import Checkpoint, load_checkpoint
 from trainer.coco import Photo, read_split, subset_of
 from trainer.config import TrainConfig, decode_options
-from trainer.drawing import draw_scene
 from trainer.evaluate import caption_photos, has_java, references_of, score
 from trainer.evaluate.leakage import TRAINED_ON
 from trainer.export import export_graphs, fold_batch_norms, round_weights
+from trainer.golden import choose_golden
+from trainer.quantize import offer_int8
 from trainer.run_state import BEST
 
 EIGHT_BIT_COST = 0.5
 """CIDEr-D that 8-bit weights of the decoder may cost."""
-GOLDEN, GOLDEN_SIZE, DRAWINGS = "golden.png", 256, 32
+GOLDEN = "golden.png"
 PLACEHOLDER = Golden(GOLDEN, "", 0.0)
 
 logger = logging.getLogger(__name__)
@@ -41,8 +39,9 @@ logger = logging.getLogger(__name__)
 def publish_checkpoint(model_path: Path, data: Path, volume: Path, **decode: Any) -> Path:
     """Make a bundle of the best checkpoint in `model_path`, score it on its validation split, put it into `volume`.
 
-    Both widths of weights are built and scored; 8 bits are taken where they cost less than EIGHT_BIT_COST. `decode` are
-    fields of DecodeOptions that differ from the run's config.
+    Both widths of the decoder's weights are built and scored; 8 bits are taken where they cost less than
+    EIGHT_BIT_COST. An encoder in 8 bits is added on the same terms. `decode` are fields of DecodeOptions that differ
+    from the run's config.
     """
     checkpoint = load_checkpoint(model_path / BEST)
     config = TrainConfig.from_mapping(checkpoint.record["config"])
@@ -54,7 +53,8 @@ def publish_checkpoint(model_path: Path, data: Path, volume: Path, **decode: Any
         small = build_bundle(checkpoint, config, options, photos, trained_on, Path(scratch, "small"), eight_bit=True)
         cost = half.metrics[config.val]["CIDEr-D"] - small.metrics[config.val]["CIDEr-D"]
         logger.info("8-bit decoder weights cost %.2f CIDEr-D; %.1f is allowed", cost, EIGHT_BIT_COST)
-        return publish(small if cost < EIGHT_BIT_COST else half, volume)
+        learned = [photo for name in config.train for photo in read_split(data / name).photos]
+        return publish(offer_int8(small if cost < EIGHT_BIT_COST else half, learned, photos, config.val), volume)
 
 
 def build_bundle(
@@ -96,7 +96,7 @@ def build_bundle(
     said = caption_photos(captioner, photos, draft.decode)
     metrics = score_by_use(config, photos, said)
     golden = choose_golden(draft, folder / GOLDEN)
-    (folder / "README.md").write_text(model_card(sealed, metrics, photos, said, eight_bit=eight_bit))
+    (folder / CARD).write_text(model_card(sealed, metrics, photos, said, eight_bit=eight_bit))
     bundle = write_bundle(folder, **sealed, metrics=metrics, golden=golden)
     check_golden(Captioner(bundle, load_engine("openvino", bundle)))
     return bundle
@@ -115,48 +115,3 @@ def score_by_use(config: TrainConfig, photos: Sequence[Photo], said: Mapping[int
         name = config.val if subset == "all" else f"{config.val}, {subset} ids"
         metrics[name] = {**scores, "photos": len(chosen), "use": use}
     return metrics
-
-
-def choose_golden(bundle: Bundle, path: Path) -> Golden:
-    """Draw pictures; keep the one that every precision agrees on, with the widest margin over its second caption."""
-    drawn = [draw_scene(random.Random(seed), GOLDEN_SIZE)[0] for seed in range(DRAWINGS)]
-    answers = [_two_best(captioner, drawn) for captioner in _every_precision(bundle)]
-    margins = {i: _margin([answer[i] for answer in answers]) for i in range(len(drawn))}
-    chosen = max(margins, key=lambda i: margins[i])
-    if margins[chosen] <= 0:
-        raise ValueError(f"none of {DRAWINGS} drawn pictures gets the same caption in every precision; train longer")
-    drawn[chosen].save(path)
-    best = answers[0][chosen][0]
-    return Golden(path.name, best.caption, best.log_probability)
-
-
-def _margin(answers: list[tuple[Candidate, ...]]) -> float:
-    """The smallest lead of the best caption; 0 where precisions disagree on it or, clearly, on its log-probability.
-
-    A search with one beam knows no second caption: there the surest one leads.
-    """
-    reference = answers[0][0]
-    for best, *_ in answers:
-        if best.words != reference.words:
-            return 0.0
-        if abs(best.log_probability - reference.log_probability) > REDUCED_TOLERANCE / 2:
-            return 0.0
-    if any(len(found) < 2 for found in answers):
-        return math.exp(reference.log_probability)
-    return min(best.log_probability - second.log_probability for best, second, *_ in answers)
-
-
-def _every_precision(bundle: Bundle) -> Iterator[Captioner]:
-    """The bundle on every engine and precision that this machine has, OpenVINO in fp32 first."""
-    for engine, precision in (("openvino", "fp32"), ("openvino", "bf16"), ("torch", "fp32"), ("torch", "bf16")):
-        try:
-            yield Captioner(bundle, load_engine(engine, bundle, precision=precision))
-        except EngineError as error:
-            logger.info("golden example without %s in %s: %s", engine, precision, error)
-
-
-def _two_best(captioner: Captioner, drawn: Sequence[Image.Image]) -> list[tuple[Candidate, ...]]:
-    bundle = captioner.bundle
-    images = [to_array(image, bundle.preprocessing) for image in drawn]
-    found = captioner.caption(images, [dataclasses.replace(bundle.decode, n_best=2)] * len(images))
-    return [caption.candidates for caption in found if caption]

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, help=captions)
     parser.add_argument("split", type=Path, help="folder of photos, captions in ../annotations/captions_<name>.json")
     parser.add_argument("--engine", default="openvino", help="openvino or torch (%(default)s)")
-    parser.add_argument("--precision", default="auto", help="fp32, bf16, fp16 or auto (%(default)s)")
+    parser.add_argument("--precision", default="auto", help="fp32, bf16, fp16, int8 or auto (%(default)s)")
     parser.add_argument("--beam-size", type=int, help="instead of the bundle's")
     parser.add_argument("--subset", choices=CHOICES["val_subset"], default="all", help="by image id (%(default)s)")
     parser.add_argument("--compare", type=Path, metavar="BUNDLE", help=f"test the difference to another: {captions}")
