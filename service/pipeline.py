@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import math
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, TypeVar
@@ -62,7 +63,7 @@ class Key:
 
     digest: bytes
     options: DecodeOptions
-    model: tuple[str, str]
+    model: weakref.ref[LoadedModel]  # a cache must not keep a model
 
 
 Work: TypeAlias = SharedWork[Captioned]
@@ -175,7 +176,7 @@ class Pipeline:
         self, picture: Callable[[], bytes], options: DecodeOptions, model: LoadedModel, caller: _Caller
     ) -> Captioned:
         data, digest = await self._in_pool(lambda: _digested(picture()))
-        key = Key(digest, options, (model.captioner.bundle.name, model.captioner.bundle.version))
+        key = Key(digest, options, weakref.ref(model))
         if hit := self._cache.get(key):
             return hit
         caller.work = self._in_flight_works.find(key)
