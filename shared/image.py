@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from shared.image_headers import TooManyPiecesError, check_pieces
+
 Resize = Literal["squash", "crop"]
-# Encoders write about ten. A scan costs a pass over the whole picture but only some 70 bytes.
-MAX_JPEG_SCANS = 100
 
 _STARTS = {
     "JPEG": re.compile(rb"\xff\xd8\xff"),
@@ -28,8 +28,6 @@ _STARTS = {
     "TIFF": re.compile(rb"II[*+]\0|MM\0[*+]"),
     "AVIF": re.compile(rb".{4}ftyp(?:.{4}){0,16}?avi[fs]", re.DOTALL),
 }
-# Stuffed zeros and restart markers belong to the compressed data of a scan.
-_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -132,6 +130,8 @@ def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS, *, target: int
         return _decode(data, kind, limits, target)
     except InvalidImageError:
         raise
+    except TooManyPiecesError as error:
+        raise UndecodableImageError(str(error)) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLargeError(f"the {kind} has more pixels than the limit of {limits.max_pixels}") from error
     except Exception as error:  # Pillow throws a dozen unrelated types, MemoryError among them, at broken data
@@ -140,8 +140,7 @@ def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS, *, target: int
 
 
 def _decode(data: bytes, kind: str, limits: ImageLimits, target: int | None) -> Image.Image:
-    if kind == "JPEG" and (scans := _count_scans(data)) > MAX_JPEG_SCANS:
-        raise UndecodableImageError(f"the JPEG has {scans} scans, more than the limit of {MAX_JPEG_SCANS}")
+    check_pieces(kind, data)
     image: Image.Image = Image.open(io.BytesIO(data), formats=[kind])
     width, height = image.size
     if width * height > limits.max_pixels or max(width, height) > limits.max_side:
@@ -154,16 +153,6 @@ def _decode(data: bytes, kind: str, limits: ImageLimits, target: int | None) -> 
     image = _to_rgb(image)
     image.info.clear()  # an orientation left here would turn the picture again
     return image if turn is None else image.transpose(turn)
-
-
-def _count_scans(jpeg: bytes) -> int:
-    scans = position = 0
-    while (marker := _JPEG_MARKER.search(jpeg, position)) and marker[1] != b"\xd9":
-        position = marker.end()
-        scans += marker[1] == b"\xda"
-        if marker[1] not in b"\x01\xd8":
-            position += int.from_bytes(jpeg[position : position + 2], "big")
-    return scans
 
 
 def _turn_to_upright(image: Image.Image) -> Image.Transpose | None:

@@ -137,7 +137,9 @@ def test_pictures_of_two_models_in_one_batch_go_to_their_own(tiny_bundle: Path, 
         async def mixed() -> list[str]:
             first = asyncio.create_task(caption_with(old))
             assert await asyncio.to_thread(engine.entered.acquire, timeout=10)
-            rest = [asyncio.create_task(caption_with(model, i)) for i, model in enumerate((old, new, old, new), start=1)]
+            rest = [
+                asyncio.create_task(caption_with(model, i)) for i, model in enumerate((old, new, old, new), start=1)
+            ]
             while pipeline.batcher.depth < 4:
                 await asyncio.sleep(0.001)
             engine.gate.set()
