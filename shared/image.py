@@ -1,7 +1,8 @@
 """From the bytes of a photo to the pixels a model sees: the one implementation for training, evaluation and serving.
 
 Untrusted bytes become an upright RGB picture or an `InvalidImageError`, nothing else. What a file claims is checked
-against the limits before anything is decoded, and no setting of Pillow or of `warnings` is touched: threads share them.
+against the limits before anything is decoded. Of Pillow's settings only the threads of a decoder are touched: those and
+the filters of `warnings` are shared by all threads.
 """
 
 import io
@@ -13,7 +14,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import AvifImagePlugin, ExifTags, Image
 
 from shared.image_headers import TooManyPiecesError, check_pieces
 
@@ -27,7 +28,10 @@ _STARTS = {
     "BMP": re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL),
     "TIFF": re.compile(rb"II[*+]\0|MM\0[*+]"),
     "AVIF": re.compile(rb".{4}ftyp(?:.{4}){0,16}?avi[fs]", re.DOTALL),
+    "HEIF": re.compile(rb".{4}ftyp(?:.{4}){0,16}?(?:hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL),
 }
+# A picture is read on one thread; who has many pictures has many threads.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -141,18 +145,32 @@ def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS, *, target: int
 
 def _decode(data: bytes, kind: str, limits: ImageLimits, target: int | None) -> Image.Image:
     check_pieces(kind, data)
-    image: Image.Image = Image.open(io.BytesIO(data), formats=[kind])
-    width, height = image.size
-    if width * height > limits.max_pixels or max(width, height) > limits.max_side:
-        limit = f"{limits.max_pixels} pixels or a side of {limits.max_side}"
-        raise ImageTooLargeError(f"the {kind} is {width} x {height}: over the limit of {limit}")
-    if target:
-        image.draft(None, (FINER * target, FINER * target))  # does nothing to other types than JPEG
+    image = _open_heif(data) if kind == "HEIF" else Image.open(io.BytesIO(data), formats=[kind])
+    _check_size(image, kind, limits)
+    if target and kind == "JPEG":
+        image.draft(None, (FINER * target, FINER * target))
     image.load()
+    _check_size(image, kind, limits)  # a HEIF may turn out larger than its header says
     turn = _turn_to_upright(image)
     image = _to_rgb(image)
     image.info.clear()  # an orientation left here would turn the picture again
     return image if turn is None else image.transpose(turn)
+
+
+def _open_heif(data: bytes) -> Image.Image:
+    try:
+        from pillow_heif import HeifImageFile, options
+    except ImportError:
+        raise UnsupportedImageError("this is a HEIC picture; it takes the extra 'heic' to read it") from None
+    options.DECODE_THREADS = 1
+    return HeifImageFile(io.BytesIO(data))  # type: ignore[no-untyped-call]
+
+
+def _check_size(image: Image.Image, kind: str, limits: ImageLimits) -> None:
+    width, height = image.size
+    if width * height > limits.max_pixels or max(width, height) > limits.max_side:
+        limit = f"{limits.max_pixels} pixels or a side of {limits.max_side}"
+        raise ImageTooLargeError(f"the {kind} is {width} x {height}: over the limit of {limit}")
 
 
 def _turn_to_upright(image: Image.Image) -> Image.Transpose | None:

@@ -62,7 +62,6 @@ def test_one_byte_over_the_limit_is_refused() -> None:
         b"<!DOCTYPE html><html><body>404</body></html>",
         b'<svg xmlns="http://www.w3.org/2000/svg"/>',
         b"%PDF-1.7\n",
-        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200),
         b"BM is how a bitmap starts, but this is a sentence.",
         b"RIFF\x24\0\0\0WAVEfmt ",
         b"\x00\x00\x01\x00 an icon",
@@ -79,6 +78,19 @@ def test_what_is_no_image_of_a_type_we_read_is_refused_by_its_start(data: bytes)
     message = str(caught.value)
     assert repr(data[:16]) in message
     assert all(kind in message for kind in TYPES)
+
+
+def test_without_its_extra_a_heic_is_refused_and_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = encode(quarters(), "HEIF")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(UnsupportedImageError, match="extra 'heic'"):
+        read_image(photo)
+
+
+@pytest.mark.parametrize("brand", ["heic", "heix", "mif1"])
+def test_a_heic_is_known_by_its_brand(brand: str) -> None:
+    with pytest.raises(UndecodableImageError, match="HEIF"):
+        read_image(b"\0\0\0\x18ftyp" + brand.encode() + bytes(200))
 
 
 @pytest.mark.parametrize("kind", TYPES)
