@@ -5,7 +5,7 @@ import zlib
 
 from PIL import Image
 
-from tests.shared.image_files import encode, quarters
+from tests.shared.image_files import TYPES, encode, png_with_size, quarters
 
 
 def tiff_of_shared_tags(tags: int, size: int) -> bytes:
@@ -84,6 +84,33 @@ def gif_of_extensions(count: int) -> bytes:
     return data[:at] + b"!\xfe\x01a\0" * count + data[at:]
 
 
+def webp_of_exif(tiff: bytes) -> bytes:
+    return encode(quarters(), "WEBP", exif=tiff)
+
+
 def webp_of_frames(count: int) -> bytes:
     frames = [Image.new("RGB", (48, 32), (i % 256, i // 256, 0)) for i in range(count)]
     return encode(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+
+
+def claiming(kind: str, width: int, height: int) -> bytes:
+    """A file whose header tells another size than it has."""
+    data = encode(quarters(), kind, **TYPES[kind])
+    if kind == "PNG":
+        return png_with_size(data, width, height)
+    told = bytearray(data)
+    if kind == "JPEG":
+        struct.pack_into(">HH", told, data.index(b"\xff\xc0") + 5, height, width)
+    elif kind == "WEBP":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        struct.pack_into("<I", told, 21, bits >> 28 << 28 | (height - 1 & 0x3FFF) << 14 | width - 1 & 0x3FFF)
+    elif kind == "GIF":
+        struct.pack_into("<HH", told, 6, width, height)
+    elif kind == "BMP":
+        struct.pack_into("<ii", told, 18, width, height)
+    elif kind == "TIFF":
+        for tag, value in ((256, width), (257, height)):
+            struct.pack_into("<HHII", told, data.index(struct.pack("<HHI", tag, 4, 1)), tag, 4, 1, value)
+    else:
+        struct.pack_into(">II", told, data.index(b"ispe") + 8, width, height)
+    return bytes(told)
