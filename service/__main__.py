@@ -5,9 +5,13 @@ What keeps it from starting is one sentence on stderr: exit 2 for the settings, 
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
+
+# Read when numpy is imported; the service multiplies no large matrices with it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import uvicorn
 

@@ -15,6 +15,7 @@ from service.model_source import LoadedModel, ModelSource
 from service.pipeline import Pipeline
 from service.routes import router
 from service.settings import Settings
+from service.threads import in_passing_thread
 from service.upload import Uploads
 from shared.captioner import load_captioner
 from shared.image import ImageLimits
@@ -30,6 +31,7 @@ def create_app(settings: Settings) -> FastAPI:
     metrics = Metrics(CollectorRegistry(), reject_reasons=errors.REJECT_REASONS)
     pipeline = _pipeline(settings, metrics)
     metrics.watch_queue(lambda: pipeline.waiting, settings.max_queue_size)
+    metrics.watch_decode_threads(lambda: pipeline.decode_pool.stuck)
     for (route, method), codes in EXPECTED_REQUESTS.items():
         metrics.expect_route(route, method, codes)
     app = FastAPI(
@@ -68,6 +70,9 @@ def _pipeline(settings: Settings, metrics: Metrics) -> Pipeline:
         models=models,
         limits=ImageLimits(settings.max_bytes, settings.max_pixels),
         decode_threads=settings.decode_threads or cpus,
+        decode_timeout_s=settings.decode_timeout_s,
+        cache_size=settings.cache_size,
+        cache_max_bytes=settings.cache_max_bytes,
         max_batch_size=settings.max_batch_size,
         max_queue_size=settings.max_queue_size,
         timeout_s=settings.timeout_s,
@@ -82,7 +87,7 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         models = pipeline.models
-        await asyncio.to_thread(models.load)
+        await in_passing_thread(models.load)
         pipeline.start()
         watching = asyncio.ensure_future(models.watch(reload_poll_s)) if models.is_volume else None
         try:

@@ -1,36 +1,47 @@
-"""How many CPUs this process may really use: its affinity, cut by the container's quota."""
+"""How many CPUs this process may really use: its affinity, cut by the quota of its container.
 
+A quota holds for a control group and all that are in it, so every group from this process's own up to the root counts.
+A container may see its own group as the root, whatever its path is outside: what is not there sets no quota.
+
+    version 2   <mount>/<path>/cpu.max                              "<microseconds> <period>", "max <period>" for none
+    version 1   <mount>/cpu/<path>/cpu.cfs_{quota,period}_us        -1 for none
+"""
+
+import contextlib
 import math
 import os
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
-CGROUP = Path("/sys/fs/cgroup")
-
-
-def available_cpus(cgroup: Path = CGROUP) -> int:
-    return max(1, min(len(os.sched_getaffinity(0)), _quota(cgroup)))
+MOUNT = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")
 
 
-def _quota(cgroup: Path) -> int:
-    """The quota, a rest of a CPU counted as a whole one; all CPUs where there is none.
+def available_cpus(mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> int:
+    """At least 1; the rest of a CPU counts as a whole one."""
+    return max(1, min([len(os.sched_getaffinity(0)), *map(math.ceil, _quotas(mount, membership))]))
 
-    cgroup v2 writes "max 100000" or "<microseconds> <period>" into one file, v1 two files and -1 for no quota.
-    """
-    every = os.cpu_count() or 1
-    for read in (_version_2, _version_1):
-        try:
-            allowed, period = read(cgroup)
-            return every if allowed in ("max", "-1") else math.ceil(int(allowed) / int(period))
-        except (OSError, ValueError):
+
+def _quotas(mount: Path, membership: Path) -> Iterator[float]:
+    for group in _groups(mount, membership):
+        with contextlib.suppress(OSError, ValueError):
+            allowed, period = (group / "cpu.max").read_text().split()
+            yield int(allowed) / int(period)
+        with contextlib.suppress(OSError, ValueError):
+            quota = int((group / "cpu.cfs_quota_us").read_text())
+            if quota > 0:
+                yield quota / int((group / "cpu.cfs_period_us").read_text())
+
+
+def _groups(mount: Path, membership: Path) -> Iterator[Path]:
+    """Every folder that may hold a quota; a line of `membership` is "<number>:<controllers>:<path>"."""
+    lines = ["0::/", "0:cpu:/"]
+    with contextlib.suppress(OSError):
+        lines += membership.read_text().splitlines()
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
             continue
-    return every
-
-
-def _version_2(cgroup: Path) -> tuple[str, str]:
-    allowed, period = (cgroup / "cpu.max").read_text().split()
-    return allowed, period
-
-
-def _version_1(cgroup: Path) -> tuple[str, str]:
-    folder = cgroup / "cpu"
-    return (folder / "cpu.cfs_quota_us").read_text().strip(), (folder / "cpu.cfs_period_us").read_text().strip()
+        inside = PurePosixPath(path.lstrip("/"))
+        for root in {mount / controllers, mount / "cpu"} if controllers else {mount}:
+            yield from (root / group for group in (inside, *inside.parents))

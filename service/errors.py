@@ -21,6 +21,7 @@ from service.batcher import (
     QueueFullError,
     WorkerDiedError,
 )
+from service.decode_pool import DecodeTimeoutError
 from shared.image import (
     EmptyImageError,
     ImageTooLargeError,
@@ -81,6 +82,7 @@ ERRORS: Mapping[type[Exception], tuple[int, str]] = {
     UnsupportedImageError: (415, "unsupported_image"),
     UndecodableImageError: (422, "undecodable_image"),
     InvalidImageError: (422, "invalid_image"),
+    DecodeTimeoutError: (422, "decode_timeout"),
     ClientLeftError: (499, "client_left"),
     BatchItemError: (500, "internal"),
     QueueFullError: (503, "queue_full"),

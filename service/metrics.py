@@ -23,6 +23,7 @@ LATENCY_EDGES_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.
 STAGE_EDGES_S = (0.0005, 0.001, 0.0025, *LATENCY_EDGES_S)
 BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 STAGES = ("decode", "queue", "encode", "beam_search")
+CACHE_OUTCOMES = ("hit", "miss", "coalesced")
 CANCEL_STAGES = ("upload", "decode", "queue", "engine")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLIENT_LEFT = 499
@@ -69,6 +70,15 @@ class Metrics:
         self._cancelled = Counter(
             "caption_cancelled", "Pictures whose client left, by where they were.", ("stage",), registry=registry
         )
+        self._cache = Counter(
+            "caption_cache",
+            "Captions from the cache (hit), of a picture that was under way already (coalesced), or made anew (miss).",
+            ("outcome",),
+            registry=registry,
+        )
+        self._stuck = Gauge(
+            "caption_decode_threads_stuck", "Threads in a picture that is past its time limit.", registry=registry
+        )
         self._reloads = Counter(
             "caption_model_reloads", "Attempts to take a newly published model.", ("outcome",), registry=registry
         )
@@ -80,6 +90,8 @@ class Metrics:
             self._rejected.labels(reason)
         for stage in CANCEL_STAGES:
             self._cancelled.labels(stage)
+        for outcome in CACHE_OUTCOMES:
+            self._cache.labels(outcome)
         for outcome in ("success", "failure"):
             self._reloads.labels(outcome)
 
@@ -94,6 +106,12 @@ class Metrics:
 
     def reload(self, outcome: str) -> None:
         self._reloads.labels(outcome).inc()
+
+    def answer_from_cache(self, outcome: str) -> None:
+        self._cache.labels(outcome).inc()
+
+    def watch_decode_threads(self, stuck: Callable[[], int]) -> None:
+        self._stuck.set_function(stuck)
 
     def serve_model(self, labels: dict[str, str]) -> None:
         self._model.info(labels)

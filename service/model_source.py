@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from service.threads import in_passing_thread
 from shared.bundle import CURRENT, MANIFEST, BundleError, resolve_bundle
 from shared.captioner import Captioner
 
@@ -97,7 +98,7 @@ class ModelSource:
     async def watch(self, interval_s: float) -> None:
         while True:
             await asyncio.sleep(interval_s)
-            await asyncio.to_thread(self.refresh)
+            await in_passing_thread(self.refresh)
 
     def _target(self) -> Path | None:
         assert self._path is not None

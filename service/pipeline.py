@@ -4,28 +4,36 @@
     pipeline.caption()  everything after the body is read
 
 A bad picture fails in the decode pool, alone. Every picture carries the model it was prepared for, so a swap of models
-needs no lock and no pause.
+needs no lock and no pause. Pictures with the same bytes, options and model are captioned once while one of them is
+under way: each caller keeps a deadline of its own, and the work ends early only when nobody waits for it any more.
 """
 
 import asyncio
 import contextlib
+import hashlib
+import math
 import time
+import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.batcher import Batcher, DeadlineExceededError, DrainingError, QueueFullError
+from service.decode_pool import DecodePool
 from service.metrics import Metrics
 from service.model_source import LoadedModel, ModelSource
+from service.shared_work import Cache, InFlight, SharedWork
 from shared.bundle import DecodeOptions
 from shared.captioner import Caption
 from shared.image import ImageLimits, read_pixels
 
 HOPELESS_AFTER_S = 1.0
 """A worker that has nothing left to do ends at once; one that does not is stuck."""
+MAX_STUCK = 8
+"""Decode threads that are replaced while they are stuck; each keeps its picture, about 4 bytes for each pixel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +41,42 @@ class PreparedImage:
     pixels: NDArray[np.uint8]
     options: DecodeOptions
     model: LoadedModel
+    work: "Work"
+
+
+CacheOutcome: TypeAlias = Literal["miss", "hit", "coalesced"]
 
 
 @dataclass(frozen=True, slots=True)
 class Captioned:
+    """A hit took no time in any stage; the stages of a coalesced picture are those of the one that was under way."""
+
     caption: Caption
     decode_s: float
     queue_s: float
+    cache: CacheOutcome = "miss"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What decides about a caption."""
+
+    digest: bytes
+    options: DecodeOptions
+    model: weakref.ref[LoadedModel]  # a cache must not keep a model
+
+
+Work: TypeAlias = SharedWork[Captioned]
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True)
+class _Caller:
+    work: Work | None = None
+
+    @property
+    def stage(self) -> str:
+        return self.work.stage if self.work else "decode"
 
 
 class Pipeline:
@@ -49,6 +86,9 @@ class Pipeline:
         models: ModelSource,
         limits: ImageLimits,
         decode_threads: int,
+        decode_timeout_s: float,
+        cache_size: int,
+        cache_max_bytes: int,
         max_batch_size: int,
         max_queue_size: int,
         timeout_s: float,
@@ -66,14 +106,15 @@ class Pipeline:
         self._stuck_after_s = stuck_after_s
         self._metrics = metrics
         self._decoding = 0
-        self._pool = ThreadPoolExecutor(decode_threads, thread_name_prefix="decode")
+        self.decode_pool = DecodePool(decode_threads, timeout_s=decode_timeout_s, max_stuck=MAX_STUCK)
+        self._in_flight_works = InFlight[Key, Captioned]()
+        self._cache = Cache[Key, Captioned](max_entries=cache_size, max_bytes=cache_max_bytes, size_of=_bytes_of)
         self.batcher = Batcher[PreparedImage, Caption](
             self._caption_batch,
             max_batch_size=max_batch_size,
             max_queue_size=max_queue_size,
             on_batch=metrics.batch_size.observe,
             on_wait=metrics.stage("queue").observe,
-            on_cancel=metrics.cancel,
         )
 
     @property
@@ -91,6 +132,8 @@ class Pipeline:
             return "the worker thread has ended"
         if self.batcher.busy_s > self._stuck_after_s:
             return f"the worker thread has been in one batch for more than {self._stuck_after_s:.3g} s"
+        if self.decode_pool.starved:
+            return f"all {self.decode_pool.stuck} decode threads are stuck"
         return None
 
     def unready(self) -> str | None:
@@ -117,13 +160,50 @@ class Pipeline:
 
     async def caption(self, picture: Callable[[], bytes], options: DecodeOptions, model: LoadedModel) -> Captioned:
         """`picture` runs in the decode pool: finding the bytes in a large form takes its time, too."""
+        caller = _Caller()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                captioned = await self._caption(picture, options, model, caller)
+        except TimeoutError:
+            raise DeadlineExceededError(self._timeout_s) from None
+        except asyncio.CancelledError:
+            self._metrics.cancel(caller.stage)
+            raise
+        self._metrics.answer_from_cache(captioned.cache)
+        return captioned
+
+    async def _caption(
+        self, picture: Callable[[], bytes], options: DecodeOptions, model: LoadedModel, caller: _Caller
+    ) -> Captioned:
+        data, digest = await self._in_pool(lambda: _digested(picture()))
+        key = Key(digest, options, weakref.ref(model))
+        if hit := self._cache.get(key):
+            return hit
+        caller.work = self._in_flight_works.find(key)
+        if caller.work:
+            return replace(await caller.work.result(), cache="coalesced")
         self._refuse_if_full()
+        caller.work = self._in_flight_works.begin(key, lambda work: self._work(data, key, model, work), "decode")
+        return await caller.work.result()
+
+    async def _work(self, data: bytes, key: Key, model: LoadedModel, work: Work) -> Captioned:
+        """Has no deadline: its callers have theirs."""
         began = time.monotonic()
-        prepared = await self._prepare(picture, options, model)
+        pixels = await self._in_pool(lambda: read_pixels(data, model.captioner.bundle.preprocessing, self._limits))
         decode_s = time.monotonic() - began
         self._metrics.stage("decode").observe(decode_s)
-        answer = await self.batcher.submit(prepared, timeout_s=self._timeout_s - decode_s)
+        work.stage = "queue"
+        answer = await self.batcher.submit(PreparedImage(pixels, key.options, model, work), timeout_s=math.inf)
+        if self._cache.max_entries:
+            self._cache.put(key, _for_the_cache(answer.result))
         return Captioned(answer.result, decode_s, answer.queue_s)
+
+    async def _in_pool(self, work: Callable[[], Result]) -> Result:
+        self._decoding += 1
+        try:
+            return await self.decode_pool.run(work)
+        finally:
+            self._decoding -= 1
 
     async def drain(self, timeout_s: float) -> None:
         """Refuse what is new, finish what has a place, and at the end of the time refuse that, too."""
@@ -132,34 +212,18 @@ class Pipeline:
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()
         await self.batcher.close(drain=False, timeout_s=HOPELESS_AFTER_S)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self.decode_pool.close()
 
     def _refuse_if_full(self) -> None:
         if self.waiting >= self._max_queue_size:
             raise QueueFullError(self.waiting, self.batcher.estimated_wait_s)
-
-    async def _prepare(self, picture: Callable[[], bytes], options: DecodeOptions, model: LoadedModel) -> PreparedImage:
-        def prepare() -> PreparedImage:
-            pixels = read_pixels(picture(), model.captioner.bundle.preprocessing, self._limits)
-            return PreparedImage(pixels, options, model)
-
-        self._decoding += 1
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await asyncio.get_running_loop().run_in_executor(self._pool, prepare)
-        except TimeoutError:
-            raise DeadlineExceededError(self._timeout_s) from None
-        except asyncio.CancelledError:
-            self._metrics.cancel("decode")
-            raise
-        finally:
-            self._decoding -= 1
 
     def _caption_batch(self, items: list[PreparedImage], has_left: Callable[[int], bool]) -> list[Caption | None]:
         """Pictures of an old and a new model can meet in one batch, right after a swap."""
         results: list[Caption | None] = [None] * len(items)
         places: dict[int, list[int]] = {}
         for i, item in enumerate(items):
+            item.work.stage = "engine"
             places.setdefault(id(item.model), []).append(i)
         for group in places.values():
             for i, caption in zip(group, self._caption_group(items, group, has_left), strict=True):
@@ -178,3 +242,18 @@ class Pipeline:
             self._metrics.stage("encode").observe(first.encode_s)
             self._metrics.stage("beam_search").observe(first.beam_search_s)
         return captions
+
+
+def _digested(data: bytes) -> tuple[bytes, bytes]:
+    return data, hashlib.sha256(data).digest()
+
+
+def _for_the_cache(caption: Caption) -> Captioned:
+    """Its arrays are views that would keep those of a whole batch."""
+    candidates = tuple(replace(found, attention=found.attention.copy()) for found in caption.candidates)
+    return Captioned(Caption(candidates, encode_s=0, beam_search_s=0), decode_s=0, queue_s=0, cache="hit")
+
+
+def _bytes_of(captioned: Captioned) -> int:
+    """Near enough: a word with its log-probability takes about 100 bytes."""
+    return sum(found.attention.nbytes + 100 * (2 + len(found.words)) for found in captioned.caption.candidates)

@@ -124,7 +124,7 @@ async def startupz(pipeline: PipelineOf) -> ProbeBody:
 
 
 @router.get("/metrics", response_class=Response, summary="Prometheus text, or OpenMetrics by Accept")
-def metrics(request: Request) -> Response:
+async def metrics(request: Request) -> Response:
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(request.app.state.metrics.registry), media_type=content_type)
 
@@ -159,6 +159,7 @@ def caption_body(captioned: Captioned, bundle: Bundle, *, explain: bool, total_s
             encode_ms=_milliseconds(found.encode_s),
             beam_search_ms=_milliseconds(found.beam_search_s),
             total_ms=_milliseconds(total_s),
+            cache=None if captioned.cache == "miss" else captioned.cache,
         ),
     )
 

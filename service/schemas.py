@@ -37,6 +37,12 @@ class Timing(BaseModel):
     encode_ms: float = Field(description="Of the batch that the picture was in.")
     beam_search_ms: float = Field(description="Of the batch that the picture was in.")
     total_ms: float
+    cache: Literal["hit", "coalesced"] | None = Field(
+        None,
+        description="hit: the caption of the same picture, asked for earlier; the stages took no time. coalesced: that "
+        "of the same picture, being captioned for another client at this moment; the stages are those of its work. "
+        "Absent: this picture was captioned for this answer.",
+    )
 
 
 class CaptionBody(BaseModel):

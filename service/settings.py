@@ -25,6 +25,7 @@ SERVICE_LINK = re.compile(r"\w+_SERVICE_(HOST|PORT\w*)|\w+_PORT(_\d+_(TCP|UDP)\w
 
 Count = Annotated[int, Field(ge=1)]
 CountOrAuto = Annotated[int, Field(ge=0, description="0 chooses")]
+CountOrNone = Annotated[int, Field(ge=0, description="0 is none")]
 Seconds = Annotated[float, Field(gt=0)]
 Delay = Annotated[float, Field(ge=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -50,6 +51,9 @@ class Settings(BaseSettings):
     max_pixels: Count = 50_000_000
     max_upload_bytes: Count = 512_000_000
     decode_threads: CountOrAuto = 0
+    decode_timeout_s: Seconds = 10.0
+    cache_size: CountOrNone = 0
+    cache_max_bytes: Count = 64_000_000
     body_timeout_s: Seconds = 30.0
     stuck_after_s: Seconds = 30.0
     drain_delay_s: Delay = 0.0

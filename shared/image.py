@@ -1,7 +1,8 @@
 """From the bytes of a photo to the pixels a model sees: the one implementation for training, evaluation and serving.
 
 Untrusted bytes become an upright RGB picture or an `InvalidImageError`, nothing else. What a file claims is checked
-against the limits before anything is decoded, and no setting of Pillow or of `warnings` is touched: threads share them.
+against the limits before anything is decoded. Of Pillow's settings only the threads of a decoder are touched: those and
+the filters of `warnings` are shared by all threads.
 """
 
 import io
@@ -13,11 +14,11 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import AvifImagePlugin, ExifTags, Image
+
+from shared.image_headers import TooManyPiecesError, check_pieces
 
 Resize = Literal["squash", "crop"]
-# Encoders write about ten. A scan costs a pass over the whole picture but only some 70 bytes.
-MAX_JPEG_SCANS = 100
 
 _STARTS = {
     "JPEG": re.compile(rb"\xff\xd8\xff"),
@@ -27,9 +28,10 @@ _STARTS = {
     "BMP": re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL),
     "TIFF": re.compile(rb"II[*+]\0|MM\0[*+]"),
     "AVIF": re.compile(rb".{4}ftyp(?:.{4}){0,16}?avi[fs]", re.DOTALL),
+    "HEIF": re.compile(rb".{4}ftyp(?:.{4}){0,16}?(?:hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL),
 }
-# Stuffed zeros and restart markers belong to the compressed data of a scan.
-_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
+# A picture is read on one thread; who has many pictures has many threads.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -132,6 +134,8 @@ def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS, *, target: int
         return _decode(data, kind, limits, target)
     except InvalidImageError:
         raise
+    except TooManyPiecesError as error:
+        raise UndecodableImageError(str(error)) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLargeError(f"the {kind} has more pixels than the limit of {limits.max_pixels}") from error
     except Exception as error:  # Pillow throws a dozen unrelated types, MemoryError among them, at broken data
@@ -140,30 +144,33 @@ def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS, *, target: int
 
 
 def _decode(data: bytes, kind: str, limits: ImageLimits, target: int | None) -> Image.Image:
-    if kind == "JPEG" and (scans := _count_scans(data)) > MAX_JPEG_SCANS:
-        raise UndecodableImageError(f"the JPEG has {scans} scans, more than the limit of {MAX_JPEG_SCANS}")
-    image: Image.Image = Image.open(io.BytesIO(data), formats=[kind])
-    width, height = image.size
-    if width * height > limits.max_pixels or max(width, height) > limits.max_side:
-        limit = f"{limits.max_pixels} pixels or a side of {limits.max_side}"
-        raise ImageTooLargeError(f"the {kind} is {width} x {height}: over the limit of {limit}")
-    if target:
-        image.draft(None, (FINER * target, FINER * target))  # does nothing to other types than JPEG
+    check_pieces(kind, data)
+    image = _open_heif(data) if kind == "HEIF" else Image.open(io.BytesIO(data), formats=[kind])
+    _check_size(image, kind, limits)
+    if target and kind == "JPEG":
+        image.draft(None, (FINER * target, FINER * target))
     image.load()
+    _check_size(image, kind, limits)  # a HEIF may turn out larger than its header says
     turn = _turn_to_upright(image)
     image = _to_rgb(image)
     image.info.clear()  # an orientation left here would turn the picture again
     return image if turn is None else image.transpose(turn)
 
 
-def _count_scans(jpeg: bytes) -> int:
-    scans = position = 0
-    while (marker := _JPEG_MARKER.search(jpeg, position)) and marker[1] != b"\xd9":
-        position = marker.end()
-        scans += marker[1] == b"\xda"
-        if marker[1] not in b"\x01\xd8":
-            position += int.from_bytes(jpeg[position : position + 2], "big")
-    return scans
+def _open_heif(data: bytes) -> Image.Image:
+    try:
+        from pillow_heif import HeifImageFile, options
+    except ImportError:
+        raise UnsupportedImageError("this is a HEIC picture; it takes the extra 'heic' to read it") from None
+    options.DECODE_THREADS = 1
+    return HeifImageFile(io.BytesIO(data))  # type: ignore[no-untyped-call]
+
+
+def _check_size(image: Image.Image, kind: str, limits: ImageLimits) -> None:
+    width, height = image.size
+    if width * height > limits.max_pixels or max(width, height) > limits.max_side:
+        limit = f"{limits.max_pixels} pixels or a side of {limits.max_side}"
+        raise ImageTooLargeError(f"the {kind} is {width} x {height}: over the limit of {limit}")
 
 
 def _turn_to_upright(image: Image.Image) -> Image.Transpose | None:

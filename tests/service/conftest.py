@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +71,10 @@ def environment(**settings: object) -> dict[str, str]:
 
 
 @contextmanager
-def running(**settings: object) -> Iterator[Program]:
+def running(inside: Sequence[str] = (), **settings: object) -> Iterator[Program]:
+    """`inside` is what to write before the command."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "service"],
+        [*inside, sys.executable, "-m", "service"],
         cwd=PROJECT,
         env=environment(port=0, **settings),
         stdout=subprocess.PIPE,

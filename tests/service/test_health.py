@@ -78,7 +78,7 @@ def test_a_picture_that_the_engine_cannot_stand_fails_alone(
     engine.trouble = choke_on_white
     poison = pictures.encoded(Image.new("RGB", (50, 50), "white"), "PNG")
     with serving(model=tiny_bundle, max_batch_size=32) as client:
-        first = sent(threads, client, pictures.jpeg())
+        first = sent(threads, client, pictures.jpeg(99))
         assert engine.entered.acquire(timeout=10)
         others = [sent(threads, client, poison if i == 9 else pictures.jpeg(i)) for i in range(32)]
         wait_until_waiting(client, 32)
@@ -103,11 +103,11 @@ def test_a_full_queue_answers_at_once_while_the_engine_hangs(
     tiny_bundle: Path, engine: TroubledEngine, threads: ThreadPoolExecutor
 ) -> None:
     with serving(model=tiny_bundle, max_queue_size=3, max_bytes=50_000) as client:
-        answers = [sent(threads, client, pictures.jpeg())]
+        answers = [sent(threads, client, pictures.jpeg(99))]
         assert engine.entered.acquire(timeout=10)
         answers += [sent(threads, client, pictures.jpeg(i)) for i in range(3)]
         wait_until_waiting(client, 3)
-        refused = send(client, pictures.jpeg())
+        refused = send(client, pictures.jpeg(98))
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "queue_full")
         assert refused.elapsed.total_seconds() < 0.1
         assert send(client, bytes(60_000)).status_code == 503, "a full queue must refuse before it looks at the body"

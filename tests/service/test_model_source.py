@@ -129,14 +129,17 @@ def test_pictures_of_two_models_in_one_batch_go_to_their_own(tiny_bundle: Path, 
         other.gate.set()
         new = replace(old, captioner=Captioner(old.captioner.bundle, other))
 
-        async def caption_with(model: LoadedModel) -> str:
+        async def caption_with(model: LoadedModel, number: int = 0) -> str:
             options = old.captioner.bundle.decode
-            return (await pipeline.caption(lambda: pictures.jpeg(), options, model)).caption.caption
+            photo = pictures.jpeg() + bytes([number])  # the same bytes would be captioned once
+            return (await pipeline.caption(lambda: photo, options, model)).caption.caption
 
         async def mixed() -> list[str]:
             first = asyncio.create_task(caption_with(old))
             assert await asyncio.to_thread(engine.entered.acquire, timeout=10)
-            rest = [asyncio.create_task(caption_with(model)) for model in (old, new, old, new)]
+            rest = [
+                asyncio.create_task(caption_with(model, i)) for i, model in enumerate((old, new, old, new), start=1)
+            ]
             while pipeline.batcher.depth < 4:
                 await asyncio.sleep(0.001)
             engine.gate.set()

@@ -6,6 +6,7 @@ import zlib
 from typing import Any
 
 import numpy as np
+import pillow_heif
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -17,7 +18,9 @@ TYPES: dict[str, dict[str, Any]] = {
     "BMP": {},
     "TIFF": {},
     "AVIF": {"quality": 95},
+    "HEIF": {"quality": 95},
 }
+pillow_heif.register_heif_opener()  # to write them
 RED, GREEN, BLUE, YELLOW = (220, 30, 30), (30, 190, 60), (40, 60, 220), (240, 220, 40)
 WHITE = (255, 255, 255)
 

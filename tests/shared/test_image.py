@@ -178,12 +178,12 @@ CORNERS_BY_ORIENTATION = {
 }
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
 @pytest.mark.parametrize("orientation", CORNERS_BY_ORIENTATION)
 def test_the_orientation_of_exif_is_applied_once(kind: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    image = read_image(encode(quarters(), kind, **TYPES[kind], exif=exif))
+    image = read_image(encode(quarters(), kind, **TYPES[kind], exif=exif.tobytes()))
     assert image.size == ((48, 32) if orientation < 5 else (32, 48))
     assert_close(image, CORNERS_BY_ORIENTATION[orientation])
     assert image.info == {}
