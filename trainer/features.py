@@ -102,7 +102,7 @@ def _compute(
     example = encode(np.zeros((1, preprocessing.size, preprocessing.size, 3), np.uint8))
     arrays = create_arrays(folder, views, (len(photos), *example.shape[1:]))
     problems: dict[int, str] = {}
-    with tqdm(total=len(photos), unit="photo", desc="features") as progress:
+    with tqdm(total=len(photos), unit="photo", desc="features", disable=None) as progress:
         for begin, images in _read_batches(photos, preprocessing):
             problems |= {
                 begin + i: str(image) for i, image in enumerate(images) if isinstance(image, InvalidImageError)

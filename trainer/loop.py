@@ -61,7 +61,8 @@ def train_one_epoch(
     """
     group = optimisation.group
     began = time.perf_counter() - progress.seconds
-    with tqdm(desc=title, unit="batch", initial=progress.batches, total=total, disable=not group.is_first) as bar:
+    hidden = None if group.is_first else True  # None: where nobody watches a terminal
+    with tqdm(desc=title, unit="batch", initial=progress.batches, total=total, disable=hidden) as bar:
         for step in _grouped(batches, accumulate):
             torch.manual_seed(seeds(progress.batches))
             moved = [batch.to(group.device) for batch in step]

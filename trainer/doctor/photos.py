@@ -61,7 +61,10 @@ class Twin(NamedTuple):
 def examine_photos(paths: Sequence[Path], *, workers: int) -> list[PhotoFacts]:
     """Decodes every photo in `workers` threads, and keeps none of them."""
     facts: list[PhotoFacts] = []
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(paths), unit="photo", desc="photos") as progress:
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(total=len(paths), unit="photo", desc="photos", disable=None) as progress,
+    ):
         for begin in range(0, len(paths), CHUNK):
             for found in pool.map(examine_photo, paths[begin : begin + CHUNK]):
                 facts.append(found)

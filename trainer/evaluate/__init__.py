@@ -155,7 +155,7 @@ def caption_photos(
 ) -> dict[int, str]:
     """What the model says of each photo, from the file on; a photo that cannot be decoded gets the empty caption."""
     said: dict[int, str] = {}
-    with tqdm(total=len(photos), unit="photo", desc="captions") as progress:
+    with tqdm(total=len(photos), unit="photo", desc="captions", disable=None) as progress:
         for begin in range(0, len(photos), batch_size):
             batch = photos[begin : begin + batch_size]
             readable = {}

@@ -98,7 +98,7 @@ def caption_with_attention(
     encode = compile_encoder(model.encoder, preprocessing.size)
     rules = caption_rules(vocabulary, options)
     captioned: list[Captioned] = []
-    with tqdm(total=len(photos), unit="photo", desc="captions") as progress:
+    with tqdm(total=len(photos), unit="photo", desc="captions", disable=None) as progress:
         for begin in range(0, len(photos), BATCH_SIZE):
             batch = photos[begin : begin + BATCH_SIZE]
             if images := _read(batch, preprocessing):
