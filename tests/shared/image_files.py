@@ -3,10 +3,12 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pillow_heif
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -23,6 +25,7 @@ TYPES: dict[str, dict[str, Any]] = {
 pillow_heif.register_heif_opener()  # to write them
 RED, GREEN, BLUE, YELLOW = (220, 30, 30), (30, 190, 60), (40, 60, 220), (240, 220, 40)
 WHITE = (255, 255, 255)
+needs_linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
 
 
 def quarters(width: int = 48, height: int = 32) -> Image.Image:

@@ -2,7 +2,9 @@
 
 import random
 import struct
+import threading
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,9 +25,12 @@ from tests.shared.image_files import (
     assert_close,
     corners,
     encode,
+    needs_linux,
     quarters,
     with_alpha,
 )
+
+FAST: dict[str, dict[str, Any]] = {"AVIF": {"speed": 10}, "WEBP": {"quality": 50, "method": 0}}
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -212,3 +217,24 @@ def test_nonsense_in_the_exif_is_ignored(kind: str) -> None:
     for exif_bytes in nonsense:
         image = read_image(encode(quarters(), kind, **TYPES[kind], exif=exif_bytes))
         assert sorted(image.size) == [32, 48]
+
+
+@needs_linux
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_picture_is_read_on_the_thread_that_asks(kind: str) -> None:
+    """However many CPUs there are: who reads many pictures has many threads already."""
+    size, helpers = ((400, 300), 1) if kind == "HEIF" else ((1600, 1200), 0)  # its library waits for one of its own
+    data = encode(Image.effect_noise(size, 60).convert("RGB"), kind, **FAST.get(kind, {}))
+    counts, done = [], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.0005):
+            counts.append(sum(1 for _ in Path("/proc/self/task").iterdir()))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    before = sum(1 for _ in Path("/proc/self/task").iterdir())
+    read_image(data)
+    done.set()
+    watcher.join()
+    assert max(counts, default=before) <= before + helpers

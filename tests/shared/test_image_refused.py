@@ -8,7 +8,6 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from tests.shared.image_files import (
     YELLOW,
     assert_close,
     encode,
+    needs_linux,
     one_colour_jpeg_with_scans,
     png_with_size,
     quarters,
@@ -157,9 +157,6 @@ print(peak() - before)
 """
     command = [sys.executable, "-W", "ignore", "-c", program]
     return int(subprocess.run(command, input=data, check=True, capture_output=True).stdout) / 1000
-
-
-needs_linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from Linux's /proc")
 
 
 @pytest.mark.parametrize("side", [7072, 13_000, 20_000, 2**31 - 1])
