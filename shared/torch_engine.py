@@ -58,9 +58,8 @@ class TorchEngine:
             yield
 
 
-def load_torch_engine(bundle: Bundle, *, precision: str = "auto", threads: int = 0) -> TorchEngine:
-    """The first GPU in half precision, or the CPU in fp32, unless `precision` says otherwise."""
-    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+def load_torch_engine(bundle: Bundle, *, device: str = "cpu", precision: str = "auto", threads: int = 0) -> TorchEngine:
+    """A GPU in half precision, or the CPU in fp32, unless `precision` says otherwise."""
     if precision == "auto":
         precision = "fp16" if device != "cpu" else "fp32"
     if precision not in PRECISIONS:
