@@ -69,6 +69,11 @@ class _Entry(Generic[Item, Result]):
     started_at: float | None = None
     left: bool = False
 
+    @property
+    def gone(self) -> bool:
+        """Its caller has left, or is leaving: the deadline holds even where the loop is too busy to say so."""
+        return self.left or time.monotonic() >= self.deadline
+
 
 @dataclass(eq=False, slots=True)
 class _Worker(Generic[Item, Result]):
@@ -228,10 +233,8 @@ class Batcher(Generic[Item, Result]):
                 while self._queue and len(batch) < self._max_batch_size:
                     entry = self._queue.popleft()
                     entry.started_at = now
-                    if not entry.left and now < entry.deadline:
+                    if not entry.gone:
                         batch.append(entry)
-            if self._queue:
-                self._changed.notify()  # another worker may have slept through it
         if batch:
             self._on_batch(len(batch))
         for entry in batch:
@@ -242,12 +245,12 @@ class Batcher(Generic[Item, Result]):
         self, worker: _Worker[Item, Result], batch: list[_Entry[Item, Result]]
     ) -> list[_Outcome[Item, Result]]:
         """A batch that fails is tried again in halves, until the guilty item stands alone."""
-        batch = [entry for entry in batch if not entry.left]
+        batch = [entry for entry in batch if not entry.gone]
         if not batch:
             return []
         worker.busy_since = time.monotonic()
         try:
-            results = self._process([entry.item for entry in batch], lambda i: batch[i].left, worker.number)
+            results = self._process([entry.item for entry in batch], lambda i: batch[i].gone, worker.number)
             return list(zip(batch, results, strict=True))
         except Exception as error:
             logger.warning("a batch of %d failed: %r", len(batch), error, exc_info=len(batch) == 1)
@@ -269,7 +272,8 @@ class Batcher(Generic[Item, Result]):
             if isinstance(outcome, BatcherError):
                 entry.future.set_exception(outcome)
             elif outcome is None:
-                entry.future.set_exception(BatchItemError("no result for an item whose caller was still waiting"))
+                if not entry.gone:
+                    entry.future.set_exception(BatchItemError("no result for an item whose caller was still waiting"))
             else:
                 entry.future.set_result(Answer(outcome, (entry.started_at or 0.0) - entry.submitted_at))
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from service.batcher import Batcher
 
@@ -32,7 +32,7 @@ class Gate:
 
 
 def started(
-    process: Callable[[list[int], HasLeft, int], list[int] | list[int | None]],
+    process: Callable[[list[int], HasLeft, int], Sequence[int | None]],
     *,
     workers: int = 1,
     max_batch_size: int = 4,
