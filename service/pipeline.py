@@ -235,14 +235,11 @@ class Pipeline:
     def _caption_group(
         self, items: list[PreparedImage], group: list[int], has_left: Callable[[int], bool], worker: int
     ) -> list[Caption | None]:
-        captions = (
-            items[group[0]]
-            .model.captioners[worker]
-            .caption(
-                [items[i].pixels for i in group],
-                [items[i].options for i in group],
-                lambda row: has_left(group[row]),
-            )
+        captioner = items[group[0]].model.captioners[worker]
+        captions = captioner.caption(
+            [items[i].pixels for i in group],
+            [items[i].options for i in group],
+            lambda row: has_left(group[row]),
         )
         if first := next(filter(None, captions), None):
             self._metrics.stage("encode").observe(first.encode_s)
