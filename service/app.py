@@ -17,7 +17,7 @@ from service.routes import router
 from service.settings import Settings
 from service.threads import in_passing_thread
 from service.upload import Uploads
-from shared.captioner import load_captioner
+from shared.captioner import load_captioners
 from shared.image import ImageLimits
 
 EXPECTED_REQUESTS = {
@@ -59,7 +59,13 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _pipeline(settings: Settings, metrics: Metrics) -> Pipeline:
     cpus = settings.threads or available_cpus()
-    load = partial(load_captioner, engine=settings.engine, precision=settings.precision, threads=cpus)
+    load = partial(
+        load_captioners,
+        engine=settings.engine,
+        precision=settings.precision,
+        threads=cpus,
+        workers=settings.workers,
+    )
     models = ModelSource(
         settings.model,
         load,

@@ -1,14 +1,14 @@
-"""Many callers, one worker thread, one batch at a time; knows neither tensors nor HTTP.
+"""Many callers, one queue, some worker threads with one batch at a time each; knows neither tensors nor HTTP.
 
-It never waits while the worker is idle: a batch is what arrived while the previous one ran. Every future ends, with a
-result or with one of these:
+No worker is idle while anything waits: whichever is free takes what is there. Every future ends, with a result or with
+one of these:
 
     BatcherError
      + QueueFullError          refused at once; says when to come back
      + DrainingError           refused: closing
      + DeadlineExceededError   the caller's time ran out, queued or running
      + BatchItemError          this one item fails even alone; its neighbours are answered
-     + WorkerDiedError         the worker thread is gone
+     + WorkerDiedError         the worker thread that had it is gone, or all of them are
 """
 
 import asyncio
@@ -17,8 +17,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
 Item = TypeVar("Item")
@@ -69,19 +69,33 @@ class _Entry(Generic[Item, Result]):
     started_at: float | None = None
     left: bool = False
 
+    @property
+    def gone(self) -> bool:
+        """Its caller has left, or is leaving: the deadline holds even where the loop is too busy to say so."""
+        return self.left or time.monotonic() >= self.deadline
+
+
+@dataclass(eq=False, slots=True)
+class _Worker(Generic[Item, Result]):
+    number: int
+    alive: bool = True
+    busy_since: float | None = None
+    batch: list[_Entry[Item, Result]] = field(default_factory=list)
+
 
 _Outcome: TypeAlias = tuple[_Entry[Item, Result], Result | BatcherError | None]
 
 
 class Batcher(Generic[Item, Result]):
-    """`process(items, has_left)` returns one result per item, in order; None only where `has_left(i)` is true.
+    """`process(items, has_left, worker)` returns one result per item, in order; None only where `has_left(i)` is true.
 
-    `on_batch(size)` and `on_wait(seconds)` run on the worker thread; `on_cancel` hears "queue" or "engine" on the loop.
+    Workers are numbered from 0, and each runs one call at a time. `on_batch(size)` and `on_wait(seconds)` run on their
+    threads; `on_cancel` hears "queue" or "engine" on the loop.
     """
 
     def __init__(
         self,
-        process: Callable[[list[Item], Callable[[int], bool]], Sequence[Result | None]],
+        process: Callable[[list[Item], Callable[[int], bool], int], Sequence[Result | None]],
         *,
         max_batch_size: int,
         max_queue_size: int,
@@ -97,20 +111,25 @@ class Batcher(Generic[Item, Result]):
         self._open: set[_Entry[Item, Result]] = set()
         self._changed = threading.Condition()
         self._closing = False
-        self._alive = False
-        self._busy_since: float | None = None
         self._seconds_per_item = 0.0
-        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
+        self._workers: list[_Worker[Item, Result]] = []
+        self._threads: list[threading.Thread] = []
 
-    def start(self) -> None:
+    def start(self, workers: int = 1) -> None:
         """Call on the event loop that will submit."""
         self._loop = asyncio.get_running_loop()
-        self._alive = True
-        self._thread.start()
+        self._workers = [_Worker(number) for number in range(workers)]
+        self._threads = [
+            threading.Thread(target=self._work, args=(worker,), name=f"batcher-{worker.number}", daemon=True)
+            for worker in self._workers
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def alive(self) -> bool:
-        return self._alive
+        """Whether every worker is; the others go on without one that died."""
+        return self._workers != [] and all(worker.alive for worker in self._workers)
 
     @property
     def depth(self) -> int:
@@ -124,14 +143,14 @@ class Batcher(Generic[Item, Result]):
 
     @property
     def busy_s(self) -> float:
-        """Seconds since the running call of `process` began; 0 when idle."""
-        since = self._busy_since
-        return 0.0 if since is None else time.monotonic() - since
+        """Seconds since the longest running call of `process` began; 0 when all are idle."""
+        now = time.monotonic()
+        return max((now - since for worker in self._workers if (since := worker.busy_since)), default=0.0)
 
     @property
     def estimated_wait_s(self) -> float:
         """How long what is open takes, at the measured rate."""
-        return len(self._open) * self._seconds_per_item
+        return len(self._open) * self._seconds_per_item / max(1, self._alive_workers)
 
     async def submit(self, item: Item, *, timeout_s: float) -> Answer[Result]:
         entry = self._accept(item, timeout_s)
@@ -147,21 +166,30 @@ class Batcher(Generic[Item, Result]):
             self._leave(entry)
 
     async def close(self, *, drain: bool = True, timeout_s: float | None = None) -> None:
-        """Refuse new items, finish (or, without `drain`, refuse) the waiting ones, end the worker."""
+        """Refuse new items, finish (or, without `drain`, refuse) the waiting ones, end the workers."""
         with self._changed:
             self._closing = True
             refused = [] if drain else [self._queue.popleft() for _ in range(len(self._queue))]
-            self._changed.notify()
+            self._changed.notify_all()
         self._resolve([(entry, DrainingError("the service is shutting down")) for entry in refused])
-        await asyncio.to_thread(self._thread.join, timeout_s)
-        self._fail_open()
+        await asyncio.to_thread(self._join, timeout_s)
+        self._fail(self._open)
+
+    def _join(self, timeout_s: float | None) -> None:
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(None if until is None else max(0.0, until - time.monotonic()))
+
+    @property
+    def _alive_workers(self) -> int:
+        return sum(worker.alive for worker in self._workers)
 
     def _accept(self, item: Item, timeout_s: float) -> _Entry[Item, Result]:
         now = time.monotonic()
         with self._changed:
             if self._closing:
                 raise DrainingError("the service is shutting down")
-            if not self._alive:
+            if not self._alive_workers:
                 raise WorkerDiedError("the worker thread has ended")
             if len(self._queue) >= self._max_queue_size:
                 raise QueueFullError(len(self._queue), self.estimated_wait_s)
@@ -178,24 +206,26 @@ class Batcher(Generic[Item, Result]):
             with self._changed, contextlib.suppress(ValueError):
                 self._queue.remove(entry)
 
-    def _work(self) -> None:
+    def _work(self, worker: _Worker[Item, Result]) -> None:
         try:
-            while batch := self._next_batch():
+            while self._take_batch(worker):
                 began = time.monotonic()
-                outcomes = self._outcomes(batch)
-                seconds = (time.monotonic() - began) / len(batch)
+                outcomes = self._outcomes(worker, worker.batch)
+                seconds = (time.monotonic() - began) / len(worker.batch)
                 self._seconds_per_item = 0.8 * (self._seconds_per_item or seconds) + 0.2 * seconds
                 self._to_loop(self._resolve, outcomes)
         except BaseException:
-            logger.critical("the worker thread died", exc_info=True)
+            logger.critical("worker thread %d died", worker.number, exc_info=True)
         finally:
-            self._alive = False
-            self._busy_since = None
-            self._to_loop(self._fail_open)
+            worker.busy_since = None
+            with self._changed:  # whoever submits sees a living worker or is failed here
+                worker.alive = False
+                self._to_loop(self._fail, worker.batch if self._alive_workers else self._open)
 
-    def _next_batch(self) -> list[_Entry[Item, Result]]:
-        """Blocks until there is work; empty only when closed and drained."""
+    def _take_batch(self, worker: _Worker[Item, Result]) -> bool:
+        """Blocks until there is work; False only when closed and drained."""
         batch: list[_Entry[Item, Result]] = []
+        worker.batch = batch
         with self._changed:
             while not batch and not (self._closing and not self._queue):
                 self._changed.wait_for(lambda: self._queue or self._closing)
@@ -203,31 +233,33 @@ class Batcher(Generic[Item, Result]):
                 while self._queue and len(batch) < self._max_batch_size:
                     entry = self._queue.popleft()
                     entry.started_at = now
-                    if not entry.left and now < entry.deadline:
+                    if not entry.gone:
                         batch.append(entry)
         if batch:
             self._on_batch(len(batch))
         for entry in batch:
             self._on_wait(now - entry.submitted_at)
-        return batch
+        return batch != []
 
-    def _outcomes(self, batch: list[_Entry[Item, Result]]) -> list[_Outcome[Item, Result]]:
+    def _outcomes(
+        self, worker: _Worker[Item, Result], batch: list[_Entry[Item, Result]]
+    ) -> list[_Outcome[Item, Result]]:
         """A batch that fails is tried again in halves, until the guilty item stands alone."""
-        batch = [entry for entry in batch if not entry.left]
+        batch = [entry for entry in batch if not entry.gone]
         if not batch:
             return []
-        self._busy_since = time.monotonic()
+        worker.busy_since = time.monotonic()
         try:
-            results = self._process([entry.item for entry in batch], lambda i: batch[i].left)
+            results = self._process([entry.item for entry in batch], lambda i: batch[i].gone, worker.number)
             return list(zip(batch, results, strict=True))
         except Exception as error:
             logger.warning("a batch of %d failed: %r", len(batch), error, exc_info=len(batch) == 1)
             if len(batch) == 1:
                 return [(batch[0], BatchItemError(f"{type(error).__name__}: {error}"))]
         finally:
-            self._busy_since = None
+            worker.busy_since = None
         half = len(batch) // 2
-        return self._outcomes(batch[:half]) + self._outcomes(batch[half:])
+        return self._outcomes(worker, batch[:half]) + self._outcomes(worker, batch[half:])
 
     def _to_loop(self, callback: Callable[..., None], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
@@ -240,9 +272,10 @@ class Batcher(Generic[Item, Result]):
             if isinstance(outcome, BatcherError):
                 entry.future.set_exception(outcome)
             elif outcome is None:
-                entry.future.set_exception(BatchItemError("no result for an item whose caller was still waiting"))
+                if not entry.gone:
+                    entry.future.set_exception(BatchItemError("no result for an item whose caller was still waiting"))
             else:
                 entry.future.set_result(Answer(outcome, (entry.started_at or 0.0) - entry.submitted_at))
 
-    def _fail_open(self) -> None:
-        self._resolve([(entry, WorkerDiedError("the worker thread has ended")) for entry in self._open])
+    def _fail(self, entries: Iterable[_Entry[Item, Result]]) -> None:
+        self._resolve([(entry, WorkerDiedError("the worker thread has ended")) for entry in entries])

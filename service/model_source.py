@@ -22,17 +22,22 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedModel:
-    captioner: Captioner
+    captioners: tuple[Captioner, ...]
+    """One for each worker; all say the same."""
     source: Literal["embedded", "volume", "bundle"]
     path: Path
     note: str | None = None
+
+    @property
+    def captioner(self) -> Captioner:
+        return self.captioners[0]
 
 
 class ModelSource:
     def __init__(
         self,
         path: Path | None,
-        load: Callable[[Path], Captioner],
+        load: Callable[[Path], tuple[Captioner, ...]],
         *,
         on_change: Callable[[LoadedModel], None] = lambda model: None,
         on_reload: Callable[[str], None] = lambda outcome: None,

@@ -1,4 +1,4 @@
-"""The way of a picture: bytes -> decode pool -> batcher -> captioner on the worker thread -> Caption.
+"""The way of a picture: bytes -> decode pool -> batcher -> captioner of a worker thread -> Caption.
 
     pipeline.place()    admission: refuses at once when draining or full
     pipeline.caption()  everything after the body is read
@@ -129,9 +129,9 @@ class Pipeline:
     def sick(self) -> str | None:
         """Why only a restart helps, or None."""
         if not (self.batcher.alive or self.draining):
-            return "the worker thread has ended"
+            return "a worker thread has ended"
         if self.batcher.busy_s > self._stuck_after_s:
-            return f"the worker thread has been in one batch for more than {self._stuck_after_s:.3g} s"
+            return f"a worker thread has been in one batch for more than {self._stuck_after_s:.3g} s"
         if self.decode_pool.starved:
             return f"all {self.decode_pool.stuck} decode threads are stuck"
         return None
@@ -141,7 +141,7 @@ class Pipeline:
         return "the service is shutting down" if self.draining else self.sick()
 
     def start(self) -> None:
-        self.batcher.start()
+        self.batcher.start(len(self.models.current.captioners))
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
@@ -218,7 +218,9 @@ class Pipeline:
         if self.waiting >= self._max_queue_size:
             raise QueueFullError(self.waiting, self.batcher.estimated_wait_s)
 
-    def _caption_batch(self, items: list[PreparedImage], has_left: Callable[[int], bool]) -> list[Caption | None]:
+    def _caption_batch(
+        self, items: list[PreparedImage], has_left: Callable[[int], bool], worker: int
+    ) -> list[Caption | None]:
         """Pictures of an old and a new model can meet in one batch, right after a swap."""
         results: list[Caption | None] = [None] * len(items)
         places: dict[int, list[int]] = {}
@@ -226,14 +228,15 @@ class Pipeline:
             item.work.stage = "engine"
             places.setdefault(id(item.model), []).append(i)
         for group in places.values():
-            for i, caption in zip(group, self._caption_group(items, group, has_left), strict=True):
+            for i, caption in zip(group, self._caption_group(items, group, has_left, worker), strict=True):
                 results[i] = caption
         return results
 
     def _caption_group(
-        self, items: list[PreparedImage], group: list[int], has_left: Callable[[int], bool]
+        self, items: list[PreparedImage], group: list[int], has_left: Callable[[int], bool], worker: int
     ) -> list[Caption | None]:
-        captions = items[group[0]].model.captioner.caption(
+        captioner = items[group[0]].model.captioners[worker]
+        captions = captioner.caption(
             [items[i].pixels for i in group],
             [items[i].options for i in group],
             lambda row: has_left(group[row]),

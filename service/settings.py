@@ -3,6 +3,7 @@
     CAPTION_MODEL      a bundle, or a volume whose `current` names one; unset: the embedded default
     CAPTION_ENGINE     auto (torch where there is a GPU, else openvino) | openvino | torch
     CAPTION_THREADS    0: every CPU that the container may use
+    CAPTION_WORKERS    0: one for each GPU, one on a CPU
 
 A variable that is not in the list is refused, so a misspelt one cannot be overlooked.
 """
@@ -44,6 +45,7 @@ class Settings(BaseSettings):
     engine: Literal["auto", "openvino", "torch"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
     threads: CountOrAuto = 0
+    workers: CountOrAuto = 0
     max_batch_size: Count = 16
     max_queue_size: Count = 128
     timeout_s: Seconds = 30.0

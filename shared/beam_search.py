@@ -111,22 +111,33 @@ class _Beams:
     scores: NDArray[np.float64]  # (B, K)
     words: NDArray[np.int64]  # (B, K, T)
     log_probs: NDArray[np.float32]  # (B, K, T)
-    attention: NDArray[np.float32]  # (B, K, T, P)
+    speakers: NDArray[np.intp]  # (B, K, T): the beam that said each word, by its place at that time
+    attention: NDArray[np.float32]  # (T, B, K, P): of the beams of each time, so that none is copied to its children
 
     def take(self, rows: NDArray[np.intp]) -> "_Beams":
-        return _Beams(self.scores[rows], self.words[rows], self.log_probs[rows], self.attention[rows])
+        return _Beams(
+            self.scores[rows], self.words[rows], self.log_probs[rows], self.speakers[rows], self.attention[:, rows]
+        )
+
+    def pick(self, beams: NDArray[np.intp], scores: NDArray[np.float64]) -> "_Beams":
+        """The captions in the places `beams` (B, K), with new scores."""
+        rows = np.arange(len(beams))[:, None]
+        return _Beams(
+            scores, self.words[rows, beams], self.log_probs[rows, beams], self.speakers[rows, beams], self.attention
+        )
 
     def hypothesis(self, row: int, beam: int, rules: Rules, ended: bool = False) -> Hypothesis:
         """The caption in one place; where it `ended`, its last word is the end."""
         length = self.words.shape[2]
+        said = length - ended
         log_prob = float(self.scores[row, beam])
         return Hypothesis(
-            words=tuple(self.words[row, beam, : length - ended].tolist()),
+            words=tuple(self.words[row, beam, :said].tolist()),
             log_prob=log_prob,
             score=log_prob / length**rules.length_penalty,
             ended=ended,
-            word_log_probs=tuple(self.log_probs[row, beam, : length - ended].tolist()),
-            attention=self.attention[row, beam, : length - ended],
+            word_log_probs=tuple(self.log_probs[row, beam, :said].tolist()),
+            attention=self.attention[np.arange(said), row, self.speakers[row, beam, :said]],
         )
 
 
@@ -134,7 +145,8 @@ def _start(batch: int, beam_size: int) -> _Beams:
     scores = np.full((batch, beam_size), -np.inf)
     scores[:, 0] = 0.0  # all beams are equal at the start: one of them speaks for all
     words = np.zeros((batch, beam_size, 0), dtype=np.int64)
-    return _Beams(scores, words, words.astype(np.float32), np.zeros((batch, beam_size, 0, 0), dtype=np.float32))
+    attention = np.zeros((0, batch, beam_size, 0), dtype=np.float32)
+    return _Beams(scores, words, words.astype(np.float32), words.astype(np.intp), attention)
 
 
 def _extend(beams: _Beams, said: Step, rules: Rules, found: list[list[Hypothesis]]) -> tuple[_Beams, NDArray[np.intp]]:
@@ -153,42 +165,47 @@ def _extend(beams: _Beams, said: Step, rules: Rules, found: list[list[Hypothesis
             found[row] += [beams.hypothesis(int(row), beam, rules) for beam in alive]
     open_scores = np.where(ended, -np.inf, ranked.scores)
     best = np.argsort(-open_scores, axis=1, kind="stable")[:, :beam_size]
-    rows = np.arange(batch)[:, None]
-    going = _Beams(
-        open_scores[rows, best], ranked.words[rows, best], ranked.log_probs[rows, best], ranked.attention[rows, best]
-    )
-    return going, (order // candidates)[rows, best]
+    going = ranked.pick(best, np.take_along_axis(open_scores, best, axis=1))
+    return going, going.speakers[:, :, -1]
 
 
 def _grow(
     beams: _Beams, said: Step, parents: NDArray[np.intp], choices: NDArray[np.intp], scores: NDArray[np.float64]
 ) -> _Beams:
     rows = np.arange(len(parents))[:, None]
-    looked = said.attention[rows, parents][:, :, None]
-    before = beams.attention[rows, parents] if beams.words.shape[2] else looked[:, :, :0]
+    grown = beams.pick(parents, scores)
+    words, log_probs = said.words[rows, parents, choices], said.log_probs[rows, parents, choices]
+    before = beams.attention if beams.words.shape[2] else said.attention[None][:0]
     return _Beams(
         scores=scores,
-        words=np.concatenate([beams.words[rows, parents], said.words[rows, parents, choices][:, :, None]], axis=2),
-        log_probs=np.concatenate(
-            [beams.log_probs[rows, parents], said.log_probs[rows, parents, choices][:, :, None]], axis=2
-        ),
-        attention=np.concatenate([before, looked], axis=2),
+        words=np.concatenate([grown.words, words[:, :, None]], axis=2),
+        log_probs=np.concatenate([grown.log_probs, log_probs[:, :, None]], axis=2),
+        speakers=np.concatenate([grown.speakers, parents[:, :, None]], axis=2),
+        attention=np.concatenate([before, said.attention[None]]),
     )
 
 
 def _forbidden(words: NDArray[np.int64], history: NDArray[np.int64], rules: Rules) -> NDArray[np.bool_]:
     """Which of the continuations `words` (B, K, C) the rules forbid after `history` (B, K, T)."""
     length = history.shape[2]
-    forbidden = np.isin(words, rules.forbidden)
-    must_go_on = np.isin(history[:, :, -1], rules.bad_endings) if length else np.ones(words.shape[:2], dtype=bool)
+    forbidden = _among(words, rules.forbidden)
+    must_go_on = _among(history[:, :, -1], rules.bad_endings) if length else np.ones(words.shape[:2], dtype=bool)
     forbidden |= must_go_on[:, :, None] & (words == rules.end_id)
     if length == rules.max_length:
         forbidden |= words != rules.end_id
     size = rules.no_repeat - 1
-    for begin in range(length - size if size > 0 else 0):
-        repeats = (history[:, :, begin : begin + size] == history[:, :, length - size :]).all(axis=2)
-        forbidden |= repeats[:, :, None] & (words == history[:, :, begin + size, None])
+    if 0 < size < length:
+        repeats = np.ones((*history.shape[:2], length - size), dtype=bool)
+        for i in range(size):
+            repeats &= history[:, :, i : length - size + i] == history[:, :, length - size + i, None]
+        for row, beam, begin in np.argwhere(repeats):
+            forbidden[row, beam] |= words[row, beam] == history[row, beam, begin + size]
     return forbidden
+
+
+def _among(words: NDArray[np.int64], some: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Whether each word is one of `some`; np.isin would sort them."""
+    return (words[..., None] == np.array(some, dtype=np.int64)).any(axis=-1)
 
 
 def _can_improve(best_open: float, found: list[Hypothesis], n_best: int, rules: Rules) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shared.beam_search import Arrays, Hypothesis, Rules, beam_search
 from shared.bundle import Bundle, BundleError, DecodeOptions
-from shared.engine import BATCH_SIZES, Engine, load_engine
+from shared.engine import BATCH_SIZES, Engine, load_engines
 from shared.image import read_pixels
 from shared.vocabulary import END_ID, PAD_ID, START_ID, UNK_ID, Vocabulary
 
@@ -137,14 +137,25 @@ def padded(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def load_captioner(path: Path, *, engine: str = "auto", precision: str = "auto", threads: int = 0) -> Captioner:
-    """A captioner that has proved itself: its bundle is whole, and its golden caption came back.
+    """The one captioner of `load_captioners` with one worker."""
+    return load_captioners(path, engine=engine, precision=precision, threads=threads, workers=1)[0]
+
+
+def load_captioners(
+    path: Path, *, engine: str = "auto", precision: str = "auto", threads: int = 0, workers: int = 0
+) -> tuple[Captioner, ...]:
+    """One captioner for each worker (see `load_engines`), and each has proved itself.
+
+    That is: its bundle is whole, and its golden caption came back.
 
     Raises BundleError, or EngineError for an engine or precision that is not to be had here.
     """
     bundle = Bundle.load(path)
-    captioner = Captioner(bundle, load_engine(engine, bundle, precision=precision, threads=threads))
-    check_golden(captioner)
-    return captioner
+    engines = load_engines(engine, bundle, precision=precision, threads=threads, workers=workers)
+    captioners = tuple(Captioner(bundle, engine) for engine in engines)
+    for captioner in captioners:
+        check_golden(captioner)
+    return captioners
 
 
 def check_golden(captioner: Captioner) -> None:

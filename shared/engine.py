@@ -36,24 +36,42 @@ class Engine(Protocol):
 
 def load_engine(name: str, bundle: Bundle, *, precision: str = "auto", threads: int = 0) -> Engine:
     """`auto` is openvino, or torch where it finds a GPU. `threads` 0 leaves the number to the runtime."""
+    return load_engines(name, bundle, precision=precision, threads=threads, workers=1)[0]
+
+
+def load_engines(
+    name: str, bundle: Bundle, *, precision: str = "auto", threads: int = 0, workers: int = 0
+) -> list[Engine]:
+    """As many engines as `workers` says, 0 being one for each GPU, or one; each for a thread of its own.
+
+    Several share the GPUs out among them, or the `threads` of the CPU.
+    """
     if name == "auto":
-        name = "torch" if _has_gpu() else "openvino"
+        name = "torch" if _gpus() else "openvino"
+    if name == "torch" and not _has_torch():
+        raise EngineError("the engine 'torch' needs the extra 'gpu' (torch, timm); without it use 'openvino'")
+    gpus = _gpus() if name == "torch" else 0
+    workers = workers or max(1, gpus)
+    threads = threads and max(1, threads // workers)
     if name == "openvino":
         from shared.openvino_engine import load_openvino_engine
 
-        return load_openvino_engine(bundle, precision=precision, threads=threads)
+        return [load_openvino_engine(bundle, precision=precision, threads=threads) for _ in range(workers)]
     if name == "torch":
-        if importlib.util.find_spec("torch") is None or importlib.util.find_spec("timm") is None:
-            raise EngineError("the engine 'torch' needs the extra 'gpu' (torch, timm); without it use 'openvino'")
         from shared.torch_engine import load_torch_engine
 
-        return load_torch_engine(bundle, precision=precision, threads=threads)
+        devices = [f"cuda:{worker % gpus}" if gpus else "cpu" for worker in range(workers)]
+        return [load_torch_engine(bundle, device=device, precision=precision, threads=threads) for device in devices]
     raise EngineError(f"unknown engine {name!r}; use 'auto', 'openvino' or 'torch'")
 
 
-def _has_gpu() -> bool:
-    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("timm") is None:
-        return False
+def _has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None and importlib.util.find_spec("timm") is not None
+
+
+def _gpus() -> int:
+    if not _has_torch():
+        return 0
     import torch
 
-    return torch.cuda.is_available()
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -150,11 +150,16 @@ class DecoderRNN(nn.Module):
 class CaptionModel(nn.Module):
     """Encoder and decoder, and the two graphs that an engine runs: `encode` and `step`."""
 
+    unsaid: Tensor
+
     def __init__(self, config: ModelConfig, preprocessing: Preprocessing, *, pretrained: bool = False) -> None:
         super().__init__()
         self.config = config
         self.encoder = EncoderCNN(config.backbone, preprocessing, pretrained=pretrained)
         self.decoder = DecoderRNN(config, self.encoder.num_features)
+        unsaid = torch.zeros(config.vocabulary_size)
+        unsaid[[PAD_ID, START_ID, UNK_ID]] = float("-inf")
+        self.register_buffer("unsaid", unsaid, persistent=False)
 
     def encode(self, images: Tensor) -> Projected:
         """uint8 images (B, S, S, 3) -> what the decoder looks at."""
@@ -172,8 +177,6 @@ class CaptionModel(nn.Module):
         embedded = self.decoder.embed(words)
         seen = Projected(values, keys, pooled, hidden[:, 0], cell[:, 0])  # no step asks for the first memory
         output, weights, state = self.decoder.advance(seen, embedded, State(hidden, cell))
-        log_probs = self.decoder.output(output).log_softmax(dim=-1)
-        unsaid = torch.zeros_like(log_probs[0, 0])
-        unsaid[[PAD_ID, START_ID, UNK_ID]] = float("-inf")
-        best = (log_probs + unsaid).topk(min(CANDIDATES, self.config.vocabulary_size), dim=-1)
+        log_probs = self.decoder.output(output.to(self.decoder.output.weight.dtype)).log_softmax(dim=-1)
+        best = (log_probs + self.unsaid).topk(min(CANDIDATES, self.config.vocabulary_size), dim=-1)
         return best.values, best.indices, weights, state.hidden, state.cell

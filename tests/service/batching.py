@@ -2,14 +2,14 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from service.batcher import Batcher
 
 HasLeft = Callable[[int], bool]
 
 
-def doubled(items: list[int], has_left: HasLeft) -> list[int]:
+def doubled(items: list[int], has_left: HasLeft, worker: int) -> list[int]:
     return [2 * item for item in items]
 
 
@@ -21,19 +21,20 @@ class Gate:
         self.opened = threading.Event()
         self.batches: list[list[int]] = []
 
-    def __call__(self, items: list[int], has_left: HasLeft) -> list[int]:
+    def __call__(self, items: list[int], has_left: HasLeft, worker: int) -> list[int]:
         self.batches.append(items)
         self.entered.release()
         assert self.opened.wait(10)
-        return doubled(items, has_left)
+        return doubled(items, has_left, worker)
 
     async def first_batch_runs(self) -> None:
         assert await asyncio.to_thread(self.entered.acquire, timeout=10)
 
 
 def started(
-    process: Callable[[list[int], HasLeft], list[int] | list[int | None]],
+    process: Callable[[list[int], HasLeft, int], Sequence[int | None]],
     *,
+    workers: int = 1,
     max_batch_size: int = 4,
     max_queue_size: int = 1000,
     on_cancel: Callable[[str], None] = lambda stage: None,
@@ -48,7 +49,7 @@ def started(
         on_wait=on_wait,
         on_cancel=on_cancel,
     )
-    batcher.start()
+    batcher.start(workers)
     return batcher
 
 

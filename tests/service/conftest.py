@@ -47,7 +47,7 @@ def engine(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> TroubledEngine
     """What an app that starts in this test runs on."""
     bundle = Bundle.load(tiny_bundle)
     engine = TroubledEngine(load_engine(Settings().engine, bundle))
-    monkeypatch.setattr("service.app.load_captioner", lambda path, **options: Captioner(bundle, engine))
+    monkeypatch.setattr("service.app.load_captioners", lambda path, **options: (Captioner(bundle, engine),))
     return engine
 
 

@@ -56,8 +56,8 @@ async def test_a_worker_that_will_not_end_does_not_keep_its_callers() -> None:
 async def test_the_death_of_the_worker_is_seen_and_ends_every_future() -> None:
     gate = Gate()
 
-    def dying(items: list[int], has_left: HasLeft) -> list[int]:
-        gate(items, has_left)
+    def dying(items: list[int], has_left: HasLeft, worker: int) -> list[int]:
+        gate(items, has_left, worker)
         raise SystemExit
 
     batcher = started(dying)
@@ -80,3 +80,50 @@ async def test_an_idle_worker_counts_as_neither_busy_nor_dead() -> None:
     assert batcher.alive
     assert batcher.busy_s == 0
     await batcher.close()
+
+
+async def test_the_death_of_one_worker_is_seen_and_the_others_go_on() -> None:
+    gates = [Gate(), Gate()]
+
+    def mortal(items: list[int], has_left: HasLeft, worker: int) -> list[int]:
+        results = gates[worker](items, has_left, worker)
+        if worker == 0:
+            raise SystemExit
+        return results
+
+    batcher = started(mortal, workers=2, max_batch_size=1)
+    tasks = [await submitted(batcher, 0), await submitted(batcher, 1)]
+    for gate in gates:
+        await gate.first_batch_runs()
+    waiting = await submitted(batcher, 2)
+    doomed, spared = tasks if gates[0].batches == [[0]] else tasks[::-1]
+    gates[0].opened.set()
+    with pytest.raises(WorkerDiedError):
+        await doomed
+    assert not batcher.alive
+    gates[1].opened.set()
+    assert await spared in (0, 2)
+    assert await waiting == 4
+    assert await (await submitted(batcher, 3)) == 6
+    assert batcher.pending == 0
+    await batcher.close()
+
+
+async def test_the_longest_running_call_says_how_busy_the_workers_are() -> None:
+    gates = [Gate(), Gate()]
+    batcher = started(
+        lambda items, has_left, worker: gates[items[0]](items, has_left, worker), workers=2, max_batch_size=1
+    )
+    first = await submitted(batcher, 0)
+    await gates[0].first_batch_runs()
+    await asyncio.sleep(0.05)
+    second = await submitted(batcher, 1)
+    await gates[1].first_batch_runs()
+    assert batcher.busy_s > 0.05
+    gates[0].opened.set()
+    await first
+    assert 0 < batcher.busy_s < 0.05
+    gates[1].opened.set()
+    await second
+    await batcher.close()
+    assert batcher.busy_s == 0

@@ -14,13 +14,13 @@ from starlette.testclient import TestClient
 from service.model_source import LoadedModel, ModelSource
 from service.settings import Settings
 from shared.bundle import CURRENT, MANIFEST, Bundle, BundleError, publish
-from shared.captioner import Captioner, load_captioner
+from shared.captioner import Captioner, load_captioners
 from shared.engine import load_engine
 from tests.service import pictures
 from tests.service.conftest import metric_value, serving
 from tests.service.engines import TroubledEngine
 
-load = partial(load_captioner, engine=Settings().engine)
+load = partial(load_captioners, engine=Settings().engine)
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +127,7 @@ def test_pictures_of_two_models_in_one_batch_go_to_their_own(tiny_bundle: Path, 
         old = pipeline.models.current
         other = TroubledEngine(load_engine(Settings().engine, old.captioner.bundle))
         other.gate.set()
-        new = replace(old, captioner=Captioner(old.captioner.bundle, other))
+        new = replace(old, captioners=(Captioner(old.captioner.bundle, other),))
 
         async def caption_with(model: LoadedModel, number: int = 0) -> str:
             options = old.captioner.bundle.decode

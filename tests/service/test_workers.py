@@ -1,0 +1,49 @@
+"""Several engines behind one queue."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from shared.bundle import Bundle
+from shared.captioner import load_captioners
+from shared.engine import load_engines
+from tests.service import pictures
+from tests.service.conftest import serving
+
+
+def caption(client: TestClient, photo: bytes) -> str:
+    response = client.post("/caption", content=photo, headers={"content-type": "image/jpeg"})
+    assert response.status_code == 200
+    said: str = response.json()["caption"]
+    return said
+
+
+def test_many_workers_say_what_one_says(tiny_bundle: Path) -> None:
+    photos = [pictures.jpeg(i) for i in range(12)]
+    with serving(model=tiny_bundle, precision="fp32") as client:
+        alone = [caption(client, photo) for photo in photos]
+    with serving(model=tiny_bundle, precision="fp32", workers=3, max_batch_size=2) as client:
+        with ThreadPoolExecutor(12) as threads:
+            together = list(threads.map(lambda photo: caption(client, photo), photos))
+        assert client.get("/livez").status_code == 200
+    assert together == alone
+
+
+def test_every_worker_has_an_engine_of_its_own(tiny_bundle: Path) -> None:
+    first, second = load_captioners(tiny_bundle, engine="openvino", workers=2)
+    assert first.bundle is second.bundle
+    assert first._engine is not second._engine
+
+
+@pytest.mark.parametrize(("workers", "threads", "each"), [(1, 4, 4), (2, 4, 2), (3, 2, 1)])
+def test_the_workers_share_the_threads_out(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, workers: int, threads: int, each: int
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(
+        "shared.openvino_engine.load_openvino_engine", lambda bundle, *, precision, threads: asked.append(threads)
+    )
+    load_engines("openvino", Bundle.load(tiny_bundle), threads=threads, workers=workers)
+    assert asked == [each] * workers
