@@ -156,6 +156,11 @@ class Batcher(Generic[Item, Result]):
         await asyncio.to_thread(self._thread.join, timeout_s)
         self._fail_open()
 
+    def give_up(self, reason: str) -> None:
+        """Fail every caller now, whatever the worker does; call on the event loop."""
+        self._closing = True
+        self._resolve([(entry, WorkerDiedError(reason)) for entry in self._open])
+
     def _accept(self, item: Item, timeout_s: float) -> _Entry[Item, Result]:
         now = time.monotonic()
         with self._changed:

@@ -71,9 +71,9 @@ def environment(**settings: object) -> dict[str, str]:
 
 
 @contextmanager
-def running(**settings: object) -> Iterator[Program]:
+def running(module: str = "service", /, **settings: object) -> Iterator[Program]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "service"],
+        [sys.executable, "-m", module],
         cwd=PROJECT,
         env=environment(port=0, **settings),
         stdout=subprocess.PIPE,
