@@ -76,8 +76,8 @@ async def serve(settings: Settings) -> None:
             stopping = _stop_on_signal(
                 server, listener, pipeline, delay_s=settings.drain_delay_s, timeout_s=settings.drain_timeout_s
             )
-            logger.info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
             with _watchdog(server, listener, pipeline, settings.stuck_after_s).watching():
+                logger.info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
                 await serving
             stopping.cancel()
 

@@ -3,11 +3,11 @@
 It looks a few times a second at the workers and at the event loop. When one of them has died, or is in one and the same
 piece of work for longer than the limit, every caller gets a 503 and the process ends, within a second:
 
-    exit code 70      the worker or the event loop; the stack of every thread is on stderr
-    exit code 1       this thread itself could not run (a library holds Python's lock), stacks on stderr as well
-    signal SIGALRM    the last words took too long, for example because nobody reads the log any more
+    exit code 70      a worker or the event loop
+    signal SIGALRM    even this thread cannot run, because a library keeps Python's lock; or its last words take too
+                      long, because nobody reads the log any more
 
-A process that was halted for longer than the limit counts as stuck.
+The stack of every thread is then on stderr. A process that was halted for longer than the limit counts as stuck.
 """
 
 import asyncio
@@ -50,6 +50,8 @@ class Watchdog:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
+        faulthandler.register(signal.SIGALRM, chain=True)
+        self._wind_up()
         thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         thread.start()
         try:
@@ -57,13 +59,17 @@ class Watchdog:
         finally:
             self._stopped.set()
             thread.join()
-            faulthandler.cancel_dump_traceback_later()
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _watch(self) -> None:
         while not self._stopped.wait(min(INTERVAL_S, self._limit_s)):
-            faulthandler.dump_traceback_later(self._limit_s + INTERVAL_S, exit=True)
+            self._wind_up()
             if reason := self._sick() or self._blocked():
                 self._end(reason)
+
+    def _wind_up(self) -> None:
+        """Put off the kernel's alarm, which ends the process unless this comes again in time."""
+        signal.setitimer(signal.ITIMER_REAL, self._limit_s + INTERVAL_S)
 
     def _blocked(self) -> str | None:
         """The event loop answers each beat before it gets the next."""
@@ -79,7 +85,8 @@ class Watchdog:
         self._beat_is_due = False
 
     def _end(self, reason: str) -> None:
-        # What follows may block; the kernel will not.
+        # What follows may block, and so may stderr; the kernel's alarm will not.
+        faulthandler.unregister(signal.SIGALRM)
         signal.setitimer(signal.ITIMER_REAL, 2 * LAST_WORDS_S)
         self._on_loop(self._give_up, reason)
         logger.critical("only a restart helps: %s; exit code %d", reason, EXIT_CODE)

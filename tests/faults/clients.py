@@ -4,12 +4,14 @@ import asyncio
 import json
 import random
 import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 from tests.faults.service import marked
 from tests.service import pictures
+from trainer.drawing import draw_scene
 
 TIMEOUT_S = 60.0
 Stage = Literal["connected", "head", "half_body", "body", "reply"]
@@ -37,12 +39,14 @@ NO_ANSWER = Answer(0, {}, b"", 0.0)
 
 def picture(seed: int) -> bytes:
     """Another picture for every seed: equal ones would share their work."""
-    return pictures.encoded(pictures.scene(seed, (96, 80)), "PNG")
+    return pictures.encoded(draw_scene(random.Random(seed), 64)[0], "PNG")
 
 
-def head(length: int, *, path: str = "/caption", method: str = "POST", more: str = "") -> bytes:
+def head(
+    length: int, *, path: str = "/caption", method: str = "POST", kind: str = "image/png", more: str = ""
+) -> bytes:
     return (
-        f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {length}\r\n{more}\r\n"
+        f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{more}\r\n"
     ).encode()
 
 
@@ -116,9 +120,27 @@ async def report(port: int) -> dict[str, Any]:
 
 async def arm(port: int, place: str, kind: str, **options: float) -> None:
     body = json.dumps({"place": place, "kind": kind, **options}).encode()
-    answer = await ask(port, body, path="/faults", more="")
+    answer = await ask(port, body, path="/faults", kind="application/json")
     assert answer.status == 200, answer.body
 
 
-def shuffled(items: list[Any], seed: int = 0) -> list[Any]:
-    return random.Random(seed).sample(items, len(items))
+async def ask_all(port: int, bodies: Iterable[bytes]) -> list[Answer]:
+    """All at once."""
+    return await asyncio.gather(*(ask(port, body) for body in bodies))
+
+
+async def captions_of(port: int, bodies: Sequence[bytes]) -> list[str]:
+    """What a service says when nothing disturbs it: one at a time."""
+    return [(await ask(port, body)).caption for body in bodies]
+
+
+async def until(true: Callable[[dict[str, Any]], bool], port: int, seconds: float = 20) -> dict[str, Any]:
+    """The first report of the service that is as wanted; the last one if none is."""
+    end = time.monotonic() + seconds
+    while not true(said := await report(port)) and time.monotonic() < end:
+        await asyncio.sleep(0.01)
+    return said
+
+
+def is_at_rest(said: dict[str, Any]) -> bool:
+    return said["pending"] == said["waiting"] == said["in_flight"] == 0

@@ -67,8 +67,9 @@ class Faults:
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
-        self.encoded = 0
-        """Pictures that the engine was given, those that fill a batch up not counted."""
+        self.batches: list[int] = []
+        """Pictures in each call of the encoder, those that fill a batch up not counted."""
+        self.in_engine = False
         self._armed: list[Fault] = []
         self._by_pixels: dict[bytes, Fault] = {}
         self._lock = threading.Lock()
@@ -125,11 +126,15 @@ class FaultyEngine:
         self._in_steps: Fault | None = None
 
     def encode(self, images: NDArray[np.uint8]) -> Arrays:
-        self._faults.encoded += int(images.any(axis=(1, 2, 3)).sum())
+        self._faults.batches.append(int(images.any(axis=(1, 2, 3)).sum()))
+        self._faults.in_engine = True
         fault = self._faults.armed("encode") or self._faults.of(images, "encode")
         self._in_steps = self._faults.of(images, "step")
-        strike(fault)
-        return tuple(_resized(a, fault) for a in self._engine.encode(images))
+        try:
+            strike(fault)
+            return tuple(_resized(a, fault) for a in self._engine.encode(images))
+        finally:
+            self._faults.in_engine = False
 
     def start(self, features: Arrays, beam_size: int) -> Arrays:
         return self._engine.start(features, beam_size)
@@ -212,7 +217,8 @@ def add_control(app: FastAPI, faults: Faults) -> None:
         pipeline: Pipeline = request.app.state.pipeline
         return {
             "calls": dict(faults.calls),
-            "encoded": faults.encoded,
+            "batches": faults.batches,
+            "in_engine": faults.in_engine,
             "pending": pipeline.batcher.pending,
             "in_flight": pipeline.in_flight,
             "waiting": pipeline.waiting,
