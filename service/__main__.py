@@ -27,7 +27,7 @@ logger = logging.getLogger("service")
 LAST_WORDS_S = 5
 """For answers that are written while the drain ends, and for bodies that never end."""
 LAST_REQUESTS_S = 0.2
-"""From the closing of the port to that of the connections: for requests that were on their way."""
+"""For requests that were on their way as the port was closed, and for their answers."""
 SHUTTING_DOWN = "the service is shutting down"
 
 
@@ -122,12 +122,7 @@ def _stop_on_signal(
         pipeline.draining = True
         await asyncio.sleep(delay_s)
         await pipeline.drain(timeout_s)
-        refused = refuse_waiting(listener, SHUTTING_DOWN)
-        for part in server.servers:
-            part.close()
-        await asyncio.sleep(LAST_REQUESTS_S)
-        for connection in refused:
-            connection.close()
+        await _close_port(server, listener)
         server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -138,6 +133,18 @@ def _stop_on_signal(
 def _refuse(error: Exception, code: int) -> int:
     sys.stderr.write(f"{error}\n")
     return code
+
+
+async def _close_port(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Nobody who has got through to the port is cut off: asyncio would reset them, here and in the kernel's queue."""
+    asyncio.get_running_loop().remove_reader(listener)
+    await asyncio.sleep(LAST_REQUESTS_S)
+    refused = refuse_waiting(listener, SHUTTING_DOWN)
+    for port in server.servers:
+        port.close()
+    await asyncio.sleep(LAST_REQUESTS_S)
+    for connection in refused:
+        connection.close()
 
 
 def end(code: int) -> NoReturn:
