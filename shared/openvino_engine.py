@@ -81,7 +81,9 @@ def load_openvino_engine(bundle: Bundle, *, precision: str = "auto", threads: in
     if precision not in PRECISIONS:
         raise EngineError(f"unknown precision {precision!r}; the engine 'openvino' knows {', '.join(PRECISIONS)}")
     try:
-        encoder, decoder = (openvino.Core().read_model(bundle.path / name) for name in (ENCODER, DECODER))
+        core = openvino.Core()
+        core.set_property({"ENABLE_MMAP": False})  # a mapped file that is overwritten takes the process with it
+        encoder, decoder = (core.read_model(bundle.path / name) for name in (ENCODER, DECODER))
         return OpenVINOEngine(encoder, decoder, precision=precision, threads=threads)
     except RuntimeError as error:
         raise BundleError(
