@@ -1,6 +1,7 @@
 """`python -m service`: settings -> logging -> model -> port, and a drain at SIGTERM.
 
-What keeps it from starting is one sentence on stderr: exit 2 for the settings, 1 for the model or the port.
+What keeps it from starting is one sentence on stderr: exit 2 for the settings, 1 for the model or the port. A service
+that only a restart can help ends with exit 70, see watchdog.py.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from typing import NoReturn
 
 # Read when numpy is imported; the service multiplies no large matrices with it.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -16,8 +18,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import uvicorn
 
 from service.app import create_app
+from service.last_words import refuse_open, refuse_waiting
 from service.pipeline import Pipeline
 from service.settings import Settings, SettingsError, read_settings
+from service.watchdog import Watchdog
 from shared.bundle import BundleError
 from shared.engine import EngineError
 
@@ -25,6 +29,9 @@ logger = logging.getLogger("service")
 
 LAST_WORDS_S = 5
 """For answers that are written while the drain ends, and for bodies that never end."""
+LAST_REQUESTS_S = 0.2
+"""For requests that were on their way as the port was closed, and for their answers."""
+SHUTTING_DOWN = "the service is shutting down"
 
 
 class PortError(OSError):
@@ -42,14 +49,13 @@ def main() -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     logger.info("settings: %s", " ".join(f"{name}={value}" for name, value in settings))
-    # As process 1 of a container Python would not even notice the signal while the model is loaded.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # While the model is loaded nobody has anything to lose, and a thread that loads cannot be stopped otherwise.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     try:
         asyncio.run(serve(settings))
     except (BundleError, EngineError, PortError) as error:
         return _refuse(error, 1)
-    except KeyboardInterrupt:
-        return 130
     return 0
 
 
@@ -69,10 +75,22 @@ async def serve(settings: Settings) -> None:
             serving = asyncio.ensure_future(server.serve(sockets=[listener]))
             # uvicorn takes the signals as it starts; what must happen before it closes the port takes them back.
             await asyncio.sleep(0)
-            stopping = _stop_on_signal(server, app.state.pipeline, settings.drain_delay_s, settings.drain_timeout_s)
-            logger.info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
-            await serving
+            pipeline = app.state.pipeline
+            stopping = _stop_on_signal(
+                server, listener, pipeline, delay_s=settings.drain_delay_s, timeout_s=settings.drain_timeout_s
+            )
+            with _watchdog(server, listener, pipeline, settings.stuck_after_s).watching():
+                logger.info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
+                await serving
             stopping.cancel()
+
+
+def _watchdog(server: uvicorn.Server, listener: socket.socket, pipeline: Pipeline, limit_s: float) -> Watchdog:
+    def last_words() -> None:
+        refuse_open(server.server_state.connections, "the service is being restarted")
+        refuse_waiting(listener, "the service is being restarted")
+
+    return Watchdog(limit_s=limit_s, sick=pipeline.sick, give_up=pipeline.give_up, last_words=last_words)
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
@@ -90,13 +108,15 @@ def bound_socket(host: str, port: int) -> socket.socket:
 
 
 def _stop_on_signal(
-    server: uvicorn.Server, pipeline: Pipeline, delay_s: float, timeout_s: float
+    server: uvicorn.Server, listener: socket.socket, pipeline: Pipeline, *, delay_s: float, timeout_s: float
 ) -> asyncio.Future[None]:
     """The first signal drains; at the second one nobody waits for clients any more."""
     asked = asyncio.Event()
 
     def ask() -> None:
-        server.force_exit = server.should_exit = asked.is_set()
+        if asked.is_set():
+            pipeline.give_up(SHUTTING_DOWN)
+            server.force_exit = server.should_exit = True
         asked.set()
 
     async def stop() -> None:
@@ -105,6 +125,7 @@ def _stop_on_signal(
         pipeline.draining = True
         await asyncio.sleep(delay_s)
         await pipeline.drain(timeout_s)
+        await _close_port(server, listener)
         server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -117,5 +138,23 @@ def _refuse(error: Exception, code: int) -> int:
     return code
 
 
+async def _close_port(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Nobody who has got through to the port is cut off: asyncio would reset them, here and in the kernel's queue."""
+    asyncio.get_running_loop().remove_reader(listener)
+    await asyncio.sleep(LAST_REQUESTS_S)
+    refused = refuse_waiting(listener, SHUTTING_DOWN)
+    for port in server.servers:
+        port.close()
+    await asyncio.sleep(LAST_REQUESTS_S)
+    for connection in refused:
+        connection.close()
+
+
+def end(code: int) -> NoReturn:
+    """End the process without waiting for its threads: one may hang in a picture or in a model."""
+    logging.shutdown()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

@@ -184,6 +184,11 @@ class Batcher(Generic[Item, Result]):
     def _alive_workers(self) -> int:
         return sum(worker.alive for worker in self._workers)
 
+    def give_up(self, reason: str) -> None:
+        """Fail every caller now, whatever the worker does; call on the event loop."""
+        self._closing = True
+        self._resolve([(entry, WorkerDiedError(reason)) for entry in self._open])
+
     def _accept(self, item: Item, timeout_s: float) -> _Entry[Item, Result]:
         now = time.monotonic()
         with self._changed:

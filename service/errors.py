@@ -95,8 +95,8 @@ ERRORS: Mapping[type[Exception], tuple[int, str]] = {
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 INTERNAL = "something went wrong inside the service; its log says more"
 REJECT_REASONS = frozenset(code for _, code in ERRORS.values()) - {"client_left", "unavailable"}
-# A body that did not end cannot be followed by another request on the same connection.
-CLOSING = (SlowBodyError, CutOffBodyError)
+# A body that did not end cannot be followed by another request on the same connection, nor can the end of the service.
+CLOSING = (SlowBodyError, CutOffBodyError, DrainingError, WorkerDiedError)
 
 
 def statuses() -> dict[int, set[str]]:

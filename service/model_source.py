@@ -1,7 +1,8 @@
 """Which model answers: the embedded default, a bundle, or what a volume's `current` names, now and later.
 
 A new bundle is loaded beside the one that serves and then takes its place in one assignment. Pictures that were
-prepared for the old one keep it (see pipeline.py). A bundle that fails changes nothing.
+prepared for the old one keep it (see pipeline.py). A bundle that fails changes nothing, and is tried again when one of
+its files has changed.
 """
 
 import asyncio
@@ -9,13 +10,15 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from service.threads import in_passing_thread
 from shared.bundle import CURRENT, MANIFEST, BundleError, resolve_bundle
 from shared.captioner import Captioner
 
 EMBEDDED = Path(__file__).parent / "default_model"
+
+Identity: TypeAlias = tuple[object, ...]
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +49,7 @@ class ModelSource:
         self._load = load
         self._on_change, self._on_reload = on_change, on_reload
         self._current: LoadedModel | None = None
-        self._tried: tuple[Path, int] | None = None
+        self._tried: Identity | None = None
         self._complaint = ""
 
     @property
@@ -79,7 +82,7 @@ class ModelSource:
         return self._take(LoadedModel(self._load(EMBEDDED), "embedded", EMBEDDED, note))
 
     def refresh(self) -> None:
-        """Takes what the volume's pointer names, if that is new and sound; what is broken is tried once."""
+        """Takes what the volume's pointer names, if that is new and sound."""
         try:
             if not self._take_new():
                 return
@@ -116,5 +119,7 @@ class ModelSource:
         self._on_change(model)
 
 
-def _identity(bundle: Path) -> tuple[Path, int]:
-    return bundle, (bundle / MANIFEST).stat().st_mtime_ns if (bundle / MANIFEST).exists() else 0
+def _identity(bundle: Path) -> Identity:
+    """Changes when any of its files does: what is copied into a volume by hand may be named before it is whole."""
+    files = sorted(bundle.iterdir()) if bundle.is_dir() else []
+    return bundle, *((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)

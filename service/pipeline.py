@@ -214,6 +214,12 @@ class Pipeline:
         await self.batcher.close(drain=False, timeout_s=HOPELESS_AFTER_S)
         self.decode_pool.close()
 
+    def give_up(self, reason: str) -> None:
+        """Refuse everything at once, also what has a place; call on the event loop."""
+        self.draining = True
+        self.batcher.give_up(reason)
+        self._idle.set()
+
     def _refuse_if_full(self) -> None:
         if self.waiting >= self._max_queue_size:
             raise QueueFullError(self.waiting, self.batcher.estimated_wait_s)

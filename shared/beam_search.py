@@ -90,6 +90,8 @@ def beam_search(
     words = np.full((batch, beam_size), rules.start_id, dtype=np.int64)
     for _ in range(rules.max_length + 1):
         said = step(features, words, state)
+        if any(array.shape[:2] != words.shape for array in (*said[:3], *said.state)):
+            raise ValueError(f"the engine was asked about {words.shape} captions and answered for others")
         beams, parents = _extend(beams, said, rules, [found[image] for image in images])
         open_rows = np.array(
             [_can_improve(beams.scores[row, 0], found[image], n_best, rules) for row, image in enumerate(images)]

@@ -69,7 +69,10 @@ class Captioner:
     ) -> list[Caption | None]:
         """One caption per image (S, S, 3), in order; None for an image whose caller has left."""
         began = time.perf_counter()
-        features = self._engine.encode(padded(np.stack(images)))
+        batch = padded(np.stack(images))
+        features = self._engine.encode(batch)
+        if any(len(array) != len(batch) for array in features):
+            raise ValueError(f"the engine was given {len(batch)} pictures and answered for another number")
         encoded = time.perf_counter()
         found: list[list[Hypothesis]] = [[] for _ in images]
         for option in set(options):

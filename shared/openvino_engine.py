@@ -90,7 +90,9 @@ def load_openvino_engine(bundle: Bundle, *, precision: str = "auto", threads: in
         raise EngineError(f"{bundle.path} has no {INT8_ENCODER}; ask for fp32 or bf16, or for 'auto'")
     names = (INT8_ENCODER if precision == "int8" else ENCODER, DECODER)
     try:
-        encoder, decoder = (openvino.Core().read_model(bundle.path / name) for name in names)
+        core = openvino.Core()
+        core.set_property({"ENABLE_MMAP": False})  # a mapped file that is overwritten takes the process with it
+        encoder, decoder = (core.read_model(bundle.path / name) for name in names)
         return OpenVINOEngine(encoder, decoder, precision=precision, threads=threads)
     except RuntimeError as error:
         raise BundleError(

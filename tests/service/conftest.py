@@ -71,10 +71,10 @@ def environment(**settings: object) -> dict[str, str]:
 
 
 @contextmanager
-def running(inside: Sequence[str] = (), **settings: object) -> Iterator[Program]:
+def running(module: str = "service", /, *, inside: Sequence[str] = (), **settings: object) -> Iterator[Program]:
     """`inside` is what to write before the command."""
     process = subprocess.Popen(
-        [*inside, sys.executable, "-m", "service"],
+        [*inside, sys.executable, "-m", module],
         cwd=PROJECT,
         env=environment(port=0, **settings),
         stdout=subprocess.PIPE,

@@ -1,0 +1,54 @@
+"""Answers for those whom the event loop cannot answer any more: written to their sockets, past it.
+
+Only for the very end of a process. It touches no connection whose answer has begun, so nobody gets two.
+"""
+
+import contextlib
+import json
+import os
+import socket
+from typing import Any
+
+READ_BYTES, READS = 1 << 20, 64
+
+
+def refuse_waiting(listener: socket.socket, message: str) -> list[socket.socket]:
+    """Whoever has connected and was not let in yet; closing the listener would reset them.
+
+    The connections are returned, to be kept until the clients have read their answers.
+    """
+    refused = []
+    with contextlib.suppress(OSError):  # no more of them, or the listener is closed
+        while True:
+            connection, _ = listener.accept()
+            refused.append(connection)
+            _refuse(connection, message)
+    return refused
+
+
+def refuse_open(connections: set[Any], message: str) -> None:
+    """Every connection of uvicorn's that has a request without an answer, or one that was not even read."""
+    for connection in list(connections):
+        cycle = connection.cycle
+        waits = cycle is not None and not cycle.response_complete
+        number = connection.transport.get_extra_info("socket").fileno()
+        if number < 0 or (waits and cycle.response_started):
+            continue
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as client:
+            if waits or client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                _refuse(client, message)
+
+
+def _refuse(client: socket.socket, message: str) -> None:
+    body = json.dumps({"error": {"code": "unavailable", "message": message}}).encode()
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 5\r\n"
+        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with contextlib.suppress(OSError):
+        client.setblocking(False)
+        client.send(head.encode() + body)
+        client.shutdown(socket.SHUT_WR)
+        for _ in range(READS):  # what is left unread turns the end into a reset, and the answer with it
+            if not client.recv(READ_BYTES):
+                break
