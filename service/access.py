@@ -26,13 +26,13 @@ def admission(keys: Keys | None, limiter: RateLimiter | None) -> Sequence[Any]:
             raise UnauthorizedError(f"this needs a key; {HOW}")
         if (owner := keys.owner(key)) is None:
             raise UnauthorizedError("this key is not known here")
-        if limiter:
+        if limiter is not None:
             limiter.take(owner)
 
     async def with_address(request: Request) -> None:
         assert limiter is not None
         limiter.take(network_of(request.client.host if request.client else ""))
 
-    if keys:
+    if keys is not None:
         return [Depends(with_key)]
-    return [Depends(with_address)] if limiter else []
+    return [] if limiter is None else [Depends(with_address)]

@@ -73,9 +73,8 @@ async def uploads_of(request: Request) -> Uploads:
 
 PipelineOf = Annotated[Pipeline, Depends(pipeline_of)]
 UploadsOf = Annotated[Uploads, Depends(uploads_of)]
-TimeoutMs = Annotated[
-    int | None, Header(ge=1, description="From the whole body to the answer; never more than the service's own limit.")
-]
+TIMEOUT = "From the end of the body to the answer; never more than the service's own limit."
+TimeoutMs = Annotated[int | None, Header(alias="X-Request-Timeout-Ms", ge=1, description=TIMEOUT)]
 
 
 @router.post(
