@@ -6,7 +6,6 @@ prepared for the old one keep it (see pipeline.py). A bundle that fails changes 
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -54,7 +53,7 @@ class ModelSource:
         self._current: LoadedModel | None = None
         self._tried: tuple[Path, int] | None = None
         self.failure: FailedReload | None = None
-        self._refreshing = threading.Lock()
+        self._reloading = asyncio.Lock()
 
     @property
     def loaded(self) -> bool:
@@ -87,17 +86,16 @@ class ModelSource:
 
     def refresh(self, *, again: bool = False) -> Outcome:
         """Takes what the volume's pointer names, if that is new and sound; what is broken is tried `again` if asked."""
-        with self._refreshing:
-            try:
-                taken = self._take_new(again=again)
-            except Exception as error:
-                self._fail(str(error), again=again)
-                return "failure"
-            if not taken:
-                return "unchanged"
-            self.failure = None
-            self._on_reload("success")
-            return "success"
+        try:
+            taken = self._take_new(again=again)
+        except Exception as error:
+            self._fail(str(error), again=again)
+            return "failure"
+        if not taken:
+            return "unchanged"
+        self.failure = None
+        self._on_reload("success")
+        return "success"
 
     def _fail(self, complaint: str, *, again: bool) -> None:
         if again or self.failure is None or complaint != self.failure.complaint:
@@ -116,13 +114,15 @@ class ModelSource:
         self._take(LoadedModel(self._load(target), "volume", target))
         return True
 
-    async def reload(self) -> Outcome:
-        return await in_passing_thread(lambda: self.refresh(again=True))
+    async def reload(self, *, again: bool = True) -> Outcome:
+        """`refresh`, beside the event loop and never twice at one time."""
+        async with self._reloading:
+            return await in_passing_thread(lambda: self.refresh(again=again))
 
     async def watch(self, interval_s: float) -> None:
         while True:
             await asyncio.sleep(interval_s)
-            await in_passing_thread(self.refresh)
+            await self.reload(again=False)
 
     def _target(self) -> Path | None:
         assert self._path is not None

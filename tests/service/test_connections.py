@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -20,7 +21,12 @@ PROBE = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def impatient(tiny_bundle: Path) -> Iterator[Program]:
-    limits = {"header_timeout_s": 0.5, "write_timeout_s": 0.5, "keep_alive_s": 1, "max_connections": 20}
+    limits: dict[str, Any] = {
+        "header_timeout_s": 0.5,
+        "write_timeout_s": 0.5,
+        "keep_alive_s": 1,
+        "max_connections": 20,
+    }
     with running(model=tiny_bundle, **limits) as program:
         yield program
 
