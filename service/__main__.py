@@ -20,6 +20,7 @@ import uvicorn
 from service.app import create_app
 from service.last_words import refuse_open, refuse_waiting
 from service.pipeline import Pipeline
+from service.server import PortError, admin_server, bound_socket, uvicorn_config
 from service.settings import Settings, SettingsError, read_settings
 from service.watchdog import Watchdog
 from shared.bundle import BundleError
@@ -27,15 +28,9 @@ from shared.engine import EngineError
 
 logger = logging.getLogger("service")
 
-LAST_WORDS_S = 5
-"""For answers that are written while the drain ends, and for bodies that never end."""
 LAST_REQUESTS_S = 0.2
 """For requests that were on their way as the port was closed, and for their answers."""
 SHUTTING_DOWN = "the service is shutting down"
-
-
-class PortError(OSError):
-    pass
 
 
 def main() -> int:
@@ -54,6 +49,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     try:
         asyncio.run(serve(settings))
+    except SettingsError as error:
+        return _refuse(error, 2)
     except (BundleError, EngineError, PortError) as error:
         return _refuse(error, 1)
     return 0
@@ -62,16 +59,8 @@ def main() -> int:
 async def serve(settings: Settings) -> None:
     app = create_app(settings)
     with bound_socket(settings.host, settings.port) as listener:
-        async with app.router.lifespan_context(app):
-            config = uvicorn.Config(
-                app,
-                lifespan="off",
-                log_config=None,
-                access_log=settings.log_level == "debug",
-                server_header=False,
-                timeout_graceful_shutdown=LAST_WORDS_S,
-            )
-            server = uvicorn.Server(config)
+        async with app.router.lifespan_context(app), admin_server(app.state.admin, settings):
+            server = uvicorn.Server(uvicorn_config(app, settings))
             serving = asyncio.ensure_future(server.serve(sockets=[listener]))
             # uvicorn takes the signals as it starts; what must happen before it closes the port takes them back.
             await asyncio.sleep(0)
@@ -91,20 +80,6 @@ def _watchdog(server: uvicorn.Server, listener: socket.socket, pipeline: Pipelin
         refuse_waiting(listener, "the service is being restarted")
 
     return Watchdog(limit_s=limit_s, sick=pipeline.sick, give_up=pipeline.give_up, last_words=last_words)
-
-
-def bound_socket(host: str, port: int) -> socket.socket:
-    """Bound before the model is loaded, so that a taken port is told at once; listens only when the model is there."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's delay (40 ms an answer) off only where it sees that the protocol is TCP.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise PortError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    return listener
 
 
 def _stop_on_signal(

@@ -5,7 +5,7 @@ What is not in the table is a plain 500 without detail, and a log line.
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -22,6 +22,7 @@ from service.batcher import (
     WorkerDiedError,
 )
 from service.decode_pool import DecodeTimeoutError
+from service.schemas import ErrorBody
 from shared.image import (
     EmptyImageError,
     ImageTooLargeError,
@@ -49,10 +50,6 @@ class BodyTooLargeError(ValueError):
     pass
 
 
-class CutOffBodyError(BodyTooLargeError):
-    """Found too large only while it was read."""
-
-
 class TooManyUploadsError(RuntimeError):
     retry_after_s = 1.0
 
@@ -68,21 +65,39 @@ class ClientLeftError(Exception):
 class UnavailableError(RuntimeError):
     """A probe is red."""
 
+    retry_after_s = 5.0
+
+
+class UnauthorizedError(ValueError):
+    pass
+
+
+class RateLimitedError(RuntimeError):
+    def __init__(self, rate: float, wait_s: float) -> None:
+        self.retry_after_s = max(1.0, wait_s)
+        super().__init__(f"more than {rate:g} requests per second; come back in {self.retry_after_s:.0f} s")
+
+
+class NotAVolumeError(RuntimeError):
+    """There is nothing to reload from."""
+
 
 ERRORS: Mapping[type[Exception], tuple[int, str]] = {
     NoImageError: (400, "no_image"),
     EmptyImageError: (400, "empty_image"),
     BadParameterError: (400, "bad_parameter"),
     RequestValidationError: (400, "bad_parameter"),
+    UnauthorizedError: (401, "unauthorized"),
     SlowBodyError: (408, "slow_body"),
+    NotAVolumeError: (409, "not_a_volume"),
     BodyTooLargeError: (413, "too_large"),
-    CutOffBodyError: (413, "too_large"),
     ImageTooLargeError: (413, "too_large"),
     UnsupportedMediaTypeError: (415, "unsupported_media_type"),
     UnsupportedImageError: (415, "unsupported_image"),
     UndecodableImageError: (422, "undecodable_image"),
     InvalidImageError: (422, "invalid_image"),
     DecodeTimeoutError: (422, "decode_timeout"),
+    RateLimitedError: (429, "rate_limited"),
     ClientLeftError: (499, "client_left"),
     BatchItemError: (500, "internal"),
     QueueFullError: (503, "queue_full"),
@@ -94,17 +109,36 @@ ERRORS: Mapping[type[Exception], tuple[int, str]] = {
 }
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 INTERNAL = "something went wrong inside the service; its log says more"
-REJECT_REASONS = frozenset(code for _, code in ERRORS.values()) - {"client_left", "unavailable"}
-# A body that did not end cannot be followed by another request on the same connection, nor can the end of the service.
-CLOSING = (SlowBodyError, CutOffBodyError, DrainingError, WorkerDiedError)
+REJECT_REASONS = frozenset(code for _, code in ERRORS.values()) - {"client_left", "unavailable", "not_a_volume"}
+ADMISSION_ERRORS = (UnauthorizedError, RateLimitedError)
+CAPTION_ERRORS = tuple(kind for kind in ERRORS if kind not in (NotAVolumeError, UnavailableError))
+# A service that ends takes no further request on the same connection.
+CLOSING = (DrainingError, WorkerDiedError)
 
 
-def statuses() -> dict[int, set[str]]:
-    """Every status of the table with its codes: what the OpenAPI document promises."""
+def statuses(kinds: Iterable[type[Exception]]) -> dict[int, list[str]]:
+    """Their statuses in order, each with its codes."""
     codes: dict[int, set[str]] = {}
-    for status, code in ERRORS.values():
+    for status, code in map(ERRORS.__getitem__, kinds):
         codes.setdefault(status, set()).add(code)
-    return codes
+    return {status: sorted(codes[status]) for status in sorted(codes)}
+
+
+def responses(kinds: Iterable[type[Exception]]) -> dict[int | str, dict[str, Any]]:
+    """What the OpenAPI document promises of a route that ends in one of these errors."""
+    return {
+        status: {"model": ErrorBody, "description": "Code: " + ", ".join(codes), **_HEADERS.get(status, {})}
+        for status, codes in statuses(kinds).items()
+        if status != 499
+    }
+
+
+_RETRY_AFTER = {"headers": {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}}
+_HEADERS: dict[int, dict[str, Any]] = {
+    401: {"headers": {"WWW-Authenticate": {"required": True, "schema": {"type": "string"}}}},
+    429: _RETRY_AFTER,
+    503: _RETRY_AFTER,
+}
 
 
 def error_response(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
@@ -122,7 +156,9 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
     status, code = next(ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS)
     if code in REJECT_REASONS:
         request.app.state.metrics.reject(code)
-    headers = {"Connection": "close"} if isinstance(error, CLOSING) else {}
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    if isinstance(error, CLOSING):
+        headers["Connection"] = "close"
     if retry_after_s := getattr(error, "retry_after_s", None):
         headers["Retry-After"] = str(math.ceil(retry_after_s))
     if status == 500:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -36,6 +37,15 @@ class LoadedModel:
         return self.captioners[0]
 
 
+@dataclass(frozen=True)
+class FailedReload:
+    at: datetime
+    complaint: str
+
+
+Outcome: TypeAlias = Literal["success", "failure", "unchanged"]
+
+
 class ModelSource:
     def __init__(
         self,
@@ -50,7 +60,8 @@ class ModelSource:
         self._on_change, self._on_reload = on_change, on_reload
         self._current: LoadedModel | None = None
         self._tried: Identity | None = None
-        self._complaint = ""
+        self.failure: FailedReload | None = None
+        self._reloading = asyncio.Lock()
 
     @property
     def loaded(self) -> bool:
@@ -81,32 +92,45 @@ class ModelSource:
         logger.warning(note)
         return self._take(LoadedModel(self._load(EMBEDDED), "embedded", EMBEDDED, note))
 
-    def refresh(self) -> None:
-        """Takes what the volume's pointer names, if that is new and sound."""
+    def refresh(self, *, again: bool = False) -> Outcome:
+        """Takes what the volume's pointer names, if that is new and sound; what is broken is tried `again` if asked."""
         try:
-            if not self._take_new():
-                return
+            taken = self._take_new(again=again)
         except Exception as error:
-            if str(error) != self._complaint:
-                logger.error("the new model is not taken, the old one stays: %s", error)
-                self._on_reload("failure")
-            self._complaint = str(error)
-        else:
-            self._complaint = ""
-            self._on_reload("success")
+            self._fail(str(error), again=again)
+            return "failure"
+        if not taken:
+            return "unchanged"
+        self.failure = None
+        self._on_reload("success")
+        return "success"
 
-    def _take_new(self) -> bool:
+    def _fail(self, complaint: str, *, again: bool) -> None:
+        if again or self.failure is None or complaint != self.failure.complaint:
+            logger.error("the new model is not taken, the old one stays: %s", complaint)
+            self.failure = FailedReload(datetime.now(UTC), complaint)
+            self._on_reload("failure")
+
+    def _take_new(self, *, again: bool) -> bool:
         target = self._target()
-        if target is None or (tried := _identity(target)) == self._tried:
+        if target is None:
+            return False
+        tried = _identity(target)
+        if tried == self._tried and not (again and self.failure):
             return False
         self._tried = tried
         self._take(LoadedModel(self._load(target), "volume", target))
         return True
 
+    async def reload(self, *, again: bool = True) -> Outcome:
+        """`refresh`, beside the event loop and never twice at one time."""
+        async with self._reloading:
+            return await in_passing_thread(lambda: self.refresh(again=again))
+
     async def watch(self, interval_s: float) -> None:
         while True:
             await asyncio.sleep(interval_s)
-            await in_passing_thread(self.refresh)
+            await self.reload(again=False)
 
     def _target(self) -> Path | None:
         assert self._path is not None

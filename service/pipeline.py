@@ -91,6 +91,7 @@ class Pipeline:
         cache_max_bytes: int,
         max_batch_size: int,
         max_queue_size: int,
+        max_queue_bytes: int,
         timeout_s: float,
         stuck_after_s: float,
         metrics: Metrics,
@@ -101,7 +102,7 @@ class Pipeline:
         self._idle = asyncio.Event()
         self._idle.set()
         self._limits = limits
-        self._max_queue_size = max_queue_size
+        self._max_queue_size, self._max_queue_bytes = max_queue_size, max_queue_bytes
         self._timeout_s = timeout_s
         self._stuck_after_s = stuck_after_s
         self._metrics = metrics
@@ -158,14 +159,25 @@ class Pipeline:
             if not self._in_flight:
                 self._idle.set()
 
-    async def caption(self, picture: Callable[[], bytes], options: DecodeOptions, model: LoadedModel) -> Captioned:
-        """`picture` runs in the decode pool: finding the bytes in a large form takes its time, too."""
+    async def caption(
+        self,
+        picture: Callable[[], bytes],
+        options: DecodeOptions,
+        model: LoadedModel,
+        *,
+        timeout_s: float = math.inf,
+    ) -> Captioned:
+        """`picture` runs in the decode pool: finding the bytes in a large form takes its time, too.
+
+        `timeout_s` may only shorten the time that the service gives.
+        """
+        timeout_s = min(timeout_s, self._timeout_s)
         caller = _Caller()
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(timeout_s):
                 captioned = await self._caption(picture, options, model, caller)
         except TimeoutError:
-            raise DeadlineExceededError(self._timeout_s) from None
+            raise DeadlineExceededError(timeout_s) from None
         except asyncio.CancelledError:
             self._metrics.cancel(caller.stage)
             raise
@@ -221,7 +233,8 @@ class Pipeline:
         self._idle.set()
 
     def _refuse_if_full(self) -> None:
-        if self.waiting >= self._max_queue_size:
+        size = self.models.current.captioner.bundle.preprocessing.size
+        if self.waiting >= self._max_queue_size or (self.waiting + 1) * 3 * size**2 > self._max_queue_bytes:
             raise QueueFullError(self.waiting, self.batcher.estimated_wait_s)
 
     def _caption_batch(

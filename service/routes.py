@@ -1,32 +1,45 @@
 """The native endpoints: a caption for a picture, what is known of the model, and the probes."""
 
+import math
 import time
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
+from urllib.parse import quote
 
 import numpy as np
-from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prometheus_client.exposition import choose_encoder
 
 from service.disconnect import unless_client_leaves
-from service.errors import BadParameterError, UnavailableError, statuses
+from service.errors import (
+    ADMISSION_ERRORS,
+    CAPTION_ERRORS,
+    BadParameterError,
+    NotAVolumeError,
+    UnauthorizedError,
+    UnavailableError,
+    responses,
+)
+from service.model_source import ModelSource
 from service.pipeline import Captioned, Pipeline
 from service.schemas import (
     CandidateBody,
     CaptionBody,
     CaptionQuery,
     DecodeBody,
-    ErrorBody,
+    FailedReloadBody,
     ModelBody,
     ModelName,
     PreprocessingBody,
     ProbeBody,
+    ReloadBody,
     Timing,
     WordBody,
 )
 from service.upload import FIELD, Uploads, check_media_type, picture_in
+from service.web_security import docs_page
 from shared.bundle import Bundle, DecodeOptions
 from shared.captioner import Candidate
 
@@ -39,14 +52,15 @@ CAPTION_REQUEST_BODY = {
         "application/octet-stream": {"schema": PICTURE},
     },
 }
-CAPTION_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorBody, "description": "Code: " + ", ".join(sorted(codes))}
-    for status, codes in sorted(statuses().items())
-    if status != 499
-}
-PROBE_ERRORS: dict[int | str, dict[str, Any]] = {503: {"model": ErrorBody, "description": "Code: unavailable"}}
+RELOAD_ERRORS = (UnauthorizedError, NotAVolumeError)
+MODEL_VERSION = "X-Model-Version"
+CAPTION_ANSWER = {"headers": {MODEL_VERSION: {"required": True, "schema": {"type": "string"}}}}
 
 router = APIRouter()
+"""What clients use; probes, operation and pages are for others."""
+probes = APIRouter()
+operation = APIRouter()
+pages = APIRouter(include_in_schema=False)
 
 
 async def pipeline_of(request: Request) -> Pipeline:
@@ -59,18 +73,24 @@ async def uploads_of(request: Request) -> Uploads:
 
 PipelineOf = Annotated[Pipeline, Depends(pipeline_of)]
 UploadsOf = Annotated[Uploads, Depends(uploads_of)]
+TIMEOUT = "From the end of the body to the answer; never more than the service's own limit."
+TimeoutMs = Annotated[int | None, Header(alias="X-Request-Timeout-Ms", ge=1, description=TIMEOUT)]
 
 
 @router.post(
     "/caption",
     response_model=CaptionBody,
     response_model_exclude_none=True,
-    responses=CAPTION_ERRORS,
+    responses={200: CAPTION_ANSWER, **responses(CAPTION_ERRORS)},
     openapi_extra={"requestBody": CAPTION_REQUEST_BODY},
     summary="A caption for one picture",
 )
 async def caption(
-    request: Request, query: Annotated[CaptionQuery, Query()], pipeline: PipelineOf, uploads: UploadsOf
+    request: Request,
+    query: Annotated[CaptionQuery, Query()],
+    pipeline: PipelineOf,
+    uploads: UploadsOf,
+    x_request_timeout_ms: TimeoutMs = None,
 ) -> Response:
     began = time.monotonic()
     model = pipeline.models.current
@@ -80,13 +100,15 @@ async def caption(
     with pipeline.place():
         async with uploads.body(request) as body:
             picture = partial(picture_in, body, request.headers.get("content-type", ""))
-            work = pipeline.caption(picture, options, model)
+            timeout_s = math.inf if x_request_timeout_ms is None else x_request_timeout_ms / 1000
+            work = pipeline.caption(picture, options, model, timeout_s=timeout_s)
             captioned = await unless_client_leaves(request.receive, work)
     answer = caption_body(captioned, bundle, explain=query.explain, total_s=time.monotonic() - began)
-    return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
+    version = {MODEL_VERSION: quote(bundle.version)}
+    return Response(answer.model_dump_json(exclude_none=True), headers=version, media_type="application/json")
 
 
-@router.get("/model", summary="The model that answers")
+@router.get("/model", responses=responses(ADMISSION_ERRORS), summary="The model that answers")
 async def model(pipeline: PipelineOf) -> ModelBody:
     loaded = pipeline.models.current
     captioner, bundle = loaded.captioner, loaded.captioner.bundle
@@ -105,33 +127,57 @@ async def model(pipeline: PipelineOf) -> ModelBody:
         engine=captioner.engine_name,
         precision=captioner.precision,
         device=captioner.device,
+        last_failed_reload=_failed_reload(pipeline.models),
     )
 
 
-@router.get("/livez", responses=PROBE_ERRORS, summary="Restart me when this is red")
+@operation.post("/model/reload", responses=responses(RELOAD_ERRORS), summary="Take what the volume names, now")
+async def reload(pipeline: PipelineOf) -> ReloadBody:
+    models = pipeline.models
+    if not models.is_volume:
+        raise NotAVolumeError("the model does not come from a volume, so there is nothing to reload")
+    outcome = await models.reload()
+    bundle = models.current.captioner.bundle
+    return ReloadBody(
+        outcome=outcome,
+        model=ModelName(name=bundle.name, version=bundle.version),
+        complaint=models.failure.complaint if models.failure and outcome == "failure" else None,
+    )
+
+
+@probes.get("/livez", responses=responses((UnavailableError,)), summary="Restart me when this is red")
 async def livez(pipeline: PipelineOf) -> ProbeBody:
     return _probe(pipeline.sick())
 
 
-@router.get("/readyz", responses=PROBE_ERRORS, summary="Send me no pictures when this is red")
+@probes.get("/readyz", responses=responses((UnavailableError,)), summary="Send me no pictures when this is red")
 async def readyz(pipeline: PipelineOf) -> ProbeBody:
     return _probe(pipeline.unready())
 
 
-@router.get("/startupz", responses=PROBE_ERRORS, summary="Green once the model has captioned its golden picture")
+@probes.get(
+    "/startupz",
+    responses=responses((UnavailableError,)),
+    summary="Green once the model has captioned its golden picture",
+)
 async def startupz(pipeline: PipelineOf) -> ProbeBody:
     return _probe(None if pipeline.models.loaded else "the model is being loaded")
 
 
-@router.get("/metrics", response_class=Response, summary="Prometheus text, or OpenMetrics by Accept")
+@probes.get("/metrics", response_class=Response, summary="Prometheus text, or OpenMetrics by Accept")
 async def metrics(request: Request) -> Response:
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(request.app.state.metrics.registry), media_type=content_type)
 
 
-@router.get("/", include_in_schema=False)
+@pages.get("/")
 async def home() -> RedirectResponse:
     return RedirectResponse("docs")
+
+
+@pages.get("/docs")
+async def docs(request: Request) -> HTMLResponse:
+    return docs_page(request.app.title)
 
 
 def decode_options(query: CaptionQuery, defaults: DecodeOptions) -> DecodeOptions:
@@ -183,6 +229,10 @@ def _word_bodies(candidate: Candidate) -> list[WordBody]:
 
 def _milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 3)
+
+
+def _failed_reload(models: ModelSource) -> FailedReloadBody | None:
+    return None if models.failure is None else FailedReloadBody(**asdict(models.failure))
 
 
 def _probe(reason: str | None) -> ProbeBody:

@@ -1,5 +1,6 @@
 """The bodies of requests' queries and of answers: the OpenAPI surface."""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -66,6 +67,11 @@ class DecodeBody(BaseModel):
     length_penalty: float
 
 
+class FailedReloadBody(BaseModel):
+    at: datetime
+    complaint: str
+
+
 class ModelBody(BaseModel):
     name: str
     version: str
@@ -81,6 +87,13 @@ class ModelBody(BaseModel):
     engine: str
     precision: str
     device: str
+    last_failed_reload: FailedReloadBody | None = Field(description="Since this model was loaded.")
+
+
+class ReloadBody(BaseModel):
+    outcome: Literal["success", "failure", "unchanged"]
+    model: ModelName = Field(description="The model that answers now.")
+    complaint: str | None = Field(description="Why the model that the volume names was not taken.")
 
 
 class ProbeBody(BaseModel):

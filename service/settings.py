@@ -13,10 +13,10 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "CAPTION_"
 FOREIGN = {"CAPTION_TEST_DATA"}
@@ -29,7 +29,16 @@ CountOrAuto = Annotated[int, Field(ge=0, description="0 chooses")]
 CountOrNone = Annotated[int, Field(ge=0, description="0 is none")]
 Seconds = Annotated[float, Field(gt=0)]
 Delay = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(ge=0, description="0 is no limit", allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s*]+)$")]
+
+
+def _listed(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Origins = Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_listed)]
 
 
 class SettingsError(ValueError):
@@ -41,6 +50,11 @@ class Settings(BaseSettings):
 
     host: str = "0.0.0.0"
     port: Port = 8000
+    admin_port: Port | None = None
+    api_keys_file: Path | None = None
+    cors_origins: Origins = ()
+    rate_limit: Rate = 0.0
+    rate_burst: Count = 10
     model: Path | None = None
     engine: Literal["auto", "openvino", "torch"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
@@ -48,6 +62,7 @@ class Settings(BaseSettings):
     workers: CountOrAuto = 0
     max_batch_size: Count = 16
     max_queue_size: Count = 128
+    max_queue_bytes: Count = 256_000_000
     timeout_s: Seconds = 30.0
     max_bytes: Count = 20_000_000
     max_pixels: Count = 50_000_000
@@ -57,6 +72,10 @@ class Settings(BaseSettings):
     cache_size: CountOrNone = 0
     cache_max_bytes: Count = 64_000_000
     body_timeout_s: Seconds = 30.0
+    header_timeout_s: Seconds = 10.0
+    write_timeout_s: Seconds = 30.0
+    keep_alive_s: Count = 75
+    max_connections: Count = 1000
     stuck_after_s: Seconds = 30.0
     drain_delay_s: Delay = 0.0
     drain_timeout_s: Seconds = 30.0

@@ -13,7 +13,6 @@ from starlette.requests import Request
 from service.errors import (
     BodyTooLargeError,
     ClientLeftError,
-    CutOffBodyError,
     NoImageError,
     SlowBodyError,
     TooManyUploadsError,
@@ -45,6 +44,7 @@ class Uploads:
         declared = int(request.headers.get("content-length", 0))
         if declared > limit:
             raise BodyTooLargeError(f"this body has {declared} bytes; a picture may have {self._max_bytes}")
+        self._refuse_if_full(declared)
         body = bytearray()
         try:
             await self._read(request, body, limit)
@@ -66,11 +66,14 @@ class Uploads:
                     self._held += len(chunk)
                     more = message.get("more_body", False)
                     if len(body) > limit:
-                        raise CutOffBodyError(f"this body is too long; a picture may have {self._max_bytes} bytes")
-                    if self._held > self._max_total_bytes:
-                        raise TooManyUploadsError("too many bytes are being uploaded at once; come back in 1 s")
+                        raise BodyTooLargeError(f"this body is too long; a picture may have {self._max_bytes} bytes")
+                    self._refuse_if_full(0)
         except TimeoutError:
             raise SlowBodyError(f"the body did not end within {self._timeout_s:.3g} s") from None
+
+    def _refuse_if_full(self, coming: int) -> None:
+        if self._held + coming > self._max_total_bytes:
+            raise TooManyUploadsError("too many bytes are being uploaded at once; come back in 1 s")
 
 
 def media_type(request: Request) -> str:

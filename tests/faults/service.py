@@ -143,8 +143,8 @@ class FaultyEngine:
         fault = self._faults.armed("step") or self._in_steps
         strike(fault)
         said = self._engine.step(features, words, state)
-        log_probs, ids, attention, after = said
-        return Step(*(_resized(a, fault) for a in (log_probs, ids, attention)), tuple(_resized(a, fault) for a in after))
+        log_probs, ids, attention = (_resized(array, fault) for array in said[:3])
+        return Step(log_probs, ids, attention, tuple(_resized(array, fault) for array in said.state))
 
 
 def _resized(array: NDArray[Any], fault: Fault | None) -> NDArray[Any]:
@@ -159,14 +159,14 @@ def _resized(array: NDArray[Any], fault: Fault | None) -> NDArray[Any]:
 def install(faults: Faults) -> None:
     """Wrap the four places of the real service."""
     load, read, reply, create = (
-        shared.captioner.load_engine,
-        service.pipeline.read_pixels,
+        shared.captioner.load_engines,  # type: ignore[attr-defined]
+        service.pipeline.read_pixels,  # type: ignore[attr-defined]
         service.routes.caption_body,
         service.app.create_app,
     )
 
-    def load_faulty(*arguments: Any, **options: Any) -> Engine:
-        return FaultyEngine(load(*arguments, **options), faults)
+    def load_faulty(*arguments: Any, **options: Any) -> list[Engine]:
+        return [FaultyEngine(engine, faults) for engine in load(*arguments, **options)]
 
     def read_faulty(data: bytes, *arguments: Any, **options: Any) -> NDArray[np.uint8]:
         asked = data.rpartition(SEPARATOR)[2].decode() if SEPARATOR in data[-100:] else ""
@@ -189,8 +189,8 @@ def install(faults: Faults) -> None:
         app.add_middleware(AskedByHeader)
         return app
 
-    shared.captioner.load_engine = load_faulty  # type: ignore[assignment]
-    service.pipeline.read_pixels = read_faulty
+    shared.captioner.load_engines = load_faulty  # type: ignore[attr-defined]
+    service.pipeline.read_pixels = read_faulty  # type: ignore[attr-defined]
     service.routes.caption_body = reply_faulty
     program.create_app = create_faulty  # type: ignore[attr-defined]
 

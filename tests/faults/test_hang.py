@@ -111,6 +111,4 @@ def test_a_supervised_service_is_ready_again_within_fifteen_seconds(faulty: dict
 
 
 def send(program: Program) -> httpx2.Response:
-    return httpx2.post(
-        f"{program.url}/caption", content=picture(1), headers={"content-type": "image/png"}, timeout=30
-    )
+    return httpx2.post(f"{program.url}/caption", content=picture(1), headers={"content-type": "image/png"}, timeout=30)

@@ -198,7 +198,9 @@ def test_a_bundle_that_is_overwritten_while_it_serves_goes_on_serving(volume: Pa
         asyncio.run(main(program.port))
 
 
-def test_a_bundle_that_was_named_before_it_was_whole_is_taken_when_it_is(volume: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_bundle_that_was_named_before_it_was_whole_is_taken_when_it_is(
+    volume: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
     async def main(port: int) -> None:
         whole = renamed(tiny_bundle, tmp_path / "second", "second").path
         shutil.copytree(whole, volume / "second", ignore=lambda *_: ["weights.safetensors"])

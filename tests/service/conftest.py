@@ -57,6 +57,9 @@ class Program:
 
     process: subprocess.Popen[str]
     port: int
+    lines: "queue.Queue[str]"
+    reader: threading.Thread
+    admin_port: int | None
 
     @property
     def url(self) -> str:
@@ -65,13 +68,18 @@ class Program:
     def ended(self) -> int:
         return self.process.wait(30)
 
+    def printed(self) -> str:
+        """What it has printed since it listens; call when it has ended."""
+        self.reader.join(10)
+        return "".join(self.lines.get() for _ in range(self.lines.qsize()))
+
 
 def environment(**settings: object) -> dict[str, str]:
     return {**os.environ, "CAPTION_HOST": "127.0.0.1", **{f"CAPTION_{k.upper()}": str(v) for k, v in settings.items()}}
 
 
 @contextmanager
-def running(module: str = "service", /, *, inside: Sequence[str] = (), **settings: object) -> Iterator[Program]:
+def running(module: str = "service", inside: Sequence[str] = (), /, **settings: object) -> Iterator[Program]:
     """`inside` is what to write before the command."""
     process = subprocess.Popen(
         [*inside, sys.executable, "-m", module],
@@ -86,7 +94,8 @@ def running(module: str = "service", /, *, inside: Sequence[str] = (), **setting
     reader = threading.Thread(target=_copy, args=(process.stdout, lines), daemon=True)
     reader.start()
     try:
-        yield Program(process, _port(lines))
+        port, admin_port = _ports(lines)
+        yield Program(process, port, lines, reader, admin_port)
     finally:
         process.kill()
         process.wait()
@@ -99,14 +108,15 @@ def _copy(output: IO[str], lines: "queue.Queue[str]") -> None:
         lines.put(line)
 
 
-def _port(lines: "queue.Queue[str]") -> int:
+def _ports(lines: "queue.Queue[str]") -> tuple[int, int | None]:
     seen = ""
     while not (found := re.search(r"listening on http://\S+:(\d+)", seen)):
         try:
             seen += lines.get(timeout=60)
         except queue.Empty:
             pytest.fail(f"the program did not start:\n{seen}")
-    return int(found[1])
+    admin = re.search(r"health and metrics on http://\S+:(\d+)", seen)
+    return int(found[1]), int(admin[1]) if admin else None
 
 
 @pytest.fixture(scope="session")

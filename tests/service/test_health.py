@@ -99,6 +99,20 @@ def test_the_deadline_is_kept_while_the_engine_hangs(
         engine.gate.set()
 
 
+@pytest.mark.parametrize("asked_ms", [100, 60_000])
+def test_a_client_may_ask_for_less_time_but_not_for_more(
+    tiny_bundle: Path, engine: TroubledEngine, asked_ms: int
+) -> None:
+    with serving(model=tiny_bundle, timeout_s=0.4) as client:
+        headers = {"content-type": "image/png", "x-request-timeout-ms": str(asked_ms)}
+        answer = client.post("/caption", content=pictures.jpeg(), headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
+        asked_s = min(asked_ms / 1000, 0.4)
+        assert f"{asked_s:g} s" in answer.json()["error"]["message"]
+        assert asked_s <= answer.elapsed.total_seconds() < asked_s + 0.25
+        engine.gate.set()
+
+
 def test_a_full_queue_answers_at_once_while_the_engine_hangs(
     tiny_bundle: Path, engine: TroubledEngine, threads: ThreadPoolExecutor
 ) -> None:

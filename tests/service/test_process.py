@@ -63,6 +63,29 @@ def test_settings_that_cannot_be_are_refused_in_one_sentence(
     assert all(word in said for word in words)
 
 
+def test_keys_that_cannot_be_read_are_refused_in_one_sentence(tiny_bundle: Path, tmp_path: Path) -> None:
+    code, said = start_and_fail(model=tiny_bundle, port=0, api_keys_file=tmp_path / "absent")
+    assert (code, said.count("\n")) == (2, 1)
+    assert "CAPTION_API_KEYS_FILE" in said
+
+
+def test_operators_have_a_port_of_their_own_until_the_end(tiny_bundle: Path) -> None:
+    photo = pictures.jpeg()
+    with running(model=tiny_bundle, admin_port=0, log_level="debug", drain_timeout_s=20) as program:
+        admin = f"http://127.0.0.1:{program.admin_port}"
+        assert httpx2.get(f"{admin}/readyz").status_code == 200
+        assert httpx2.get(f"{program.url}/readyz").status_code == 404
+        with connected(program) as upload:
+            upload.sendall(request_head(len(photo)) + photo[:100])
+            time.sleep(0.2)
+            program.process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            assert [httpx2.get(f"{admin}/{probe}").status_code for probe in ("readyz", "livez")] == [503, 200]
+            upload.sendall(photo[100:])
+            assert answer(upload)[0] == 200
+        assert program.ended() == 0
+
+
 def test_a_taken_port_is_refused_in_one_sentence(tiny_bundle: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, said = start_and_fail(model=tiny_bundle, port=taken.getsockname()[1])

@@ -184,6 +184,14 @@ def test_a_bad_parameter_is_a_400_that_names_it(client: TestClient, query: str, 
     assert word in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("nonsense", ["0", "-5", "1.5", "soon", "", "1e3", "9" * 5000, "\u00b2"])
+def test_a_time_limit_that_is_no_whole_number_is_a_400_that_names_it(client: TestClient, nonsense: str) -> None:
+    headers = {**JPEG, "x-request-timeout-ms": nonsense.encode("latin-1")}
+    response = client.post("/caption", content=pictures.jpeg(), headers=headers)  # type: ignore[arg-type]
+    assert error_of(response) == (400, "bad_parameter")
+    assert "X-Request-Timeout-Ms" in response.json()["error"]["message"]
+
+
 def test_unknown_paths_and_methods_have_the_same_shape_of_error(client: TestClient) -> None:
     assert error_of(client.get("/nothing/here")) == (404, "not_found")
     assert error_of(client.post("/caption/")) == (404, "not_found")
@@ -265,8 +273,9 @@ def test_home_leads_to_the_docs(client: TestClient) -> None:
 def test_the_openapi_document_has_both_bodies_and_every_error(client: TestClient) -> None:
     operation = client.get("/openapi.json").json()["paths"]["/caption"]["post"]
     assert set(operation["requestBody"]["content"]) == {"multipart/form-data", "image/*", "application/octet-stream"}
-    assert set(operation["responses"]) == {"200", "400", "408", "413", "415", "422", "500", "503", "504"}
+    assert set(operation["responses"]) == {"200", *map(str, (400, 401, 408, 413, 415, 422, 429, 500, 503, 504))}
     for status, answer in operation["responses"].items():
         schema = answer["content"]["application/json"]["schema"]["$ref"]
         assert schema.endswith("CaptionBody" if status == "200" else "ErrorBody")
-    assert {parameter["name"] for parameter in operation["parameters"]} == {"beam_size", "n", "max_length", "explain"}
+    query, header = {"beam_size", "n", "max_length", "explain"}, {"X-Request-Timeout-Ms"}
+    assert {parameter["name"] for parameter in operation["parameters"]} == query | header

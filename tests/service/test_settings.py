@@ -30,6 +30,13 @@ def test_the_environment_is_read_and_an_empty_value_is_none_at_all(monkeypatch: 
     assert (settings.port, settings.model, settings.engine) == (9000, None, "torch")
 
 
+def test_sites_are_listed_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAPTION_CORS_ORIGINS", "https://a.example, http://localhost:3000")
+    assert read_settings().cors_origins == ("https://a.example", "http://localhost:3000")
+    monkeypatch.setenv("CAPTION_CORS_ORIGINS", "*")
+    assert read_settings().cors_origins == ("*",)
+
+
 @pytest.mark.parametrize(
     ("name", "nearest"),
     [("CAPTION_MAX_BATCHSIZE", "CAPTION_MAX_BATCH_SIZE"), ("CAPTION_MODELL", "CAPTION_MODEL")],
@@ -59,6 +66,9 @@ def test_variables_that_others_set_are_left_alone(monkeypatch: pytest.MonkeyPatc
         ("CAPTION_MAX_BATCH_SIZE", "0"),
         ("CAPTION_TIMEOUT_S", "-1"),
         ("CAPTION_ENGINE", "tensorflow"),
+        ("CAPTION_RATE_LIMIT", "inf"),
+        ("CAPTION_CORS_ORIGINS", "a.example"),
+        ("CAPTION_CORS_ORIGINS", "https://a.example/path"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

@@ -18,7 +18,7 @@ def threads_of(program: Program) -> int:
 
 
 def test_under_a_quota_of_one_cpu_there_are_three_threads(tiny_bundle: Path) -> None:
-    with one_cpu_group() as group, running(inside=group, model=tiny_bundle, reload_poll_s=0.1) as program:
+    with one_cpu_group() as group, running("service", group, model=tiny_bundle, reload_poll_s=0.1) as program:
         counts = [threads_of(program)]
         for kind in ("JPEG", "PNG", "WEBP", "AVIF", "TIFF"):
             photo = pictures.encoded(pictures.scene(), kind)

@@ -1,0 +1,147 @@
+"""Connections that take more than their share: uvicorn ends only those that say nothing after an answer.
+
+A guard around uvicorn's protocol ends a connection whose request head does not arrive in time or whose client does not
+read its answer, and bounds how many there are. At the bound, the connection that has gone without a request for
+longest makes room; where all are in one, a new connection is told 503.
+"""
+
+import asyncio
+import json
+from typing import Any, cast
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+LOOK_EVERY_S = 1.0
+RETRY_AFTER_S = 1
+LAST_WORDS_S = 1.0
+MAX_REFUSED = 100
+"""Refused connections that are given time to read why; the others are cut off."""
+
+
+def _refusal() -> bytes:
+    message = f"too many connections; come back in {RETRY_AFTER_S} s"
+    body = json.dumps({"error": {"code": "too_many_connections", "message": message}}).encode()
+    head = (
+        "HTTP/1.1 503 Service Unavailable",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+        f"retry-after: {RETRY_AFTER_S}",
+        "x-content-type-options: nosniff",
+        "connection: close",
+    )
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
+
+
+class Connections:
+    """All of one port. `protocol` is what uvicorn takes as `http`."""
+
+    def __init__(self, *, max_connections: int, header_timeout_s: float, write_timeout_s: float) -> None:
+        self.header_timeout_s, self.write_timeout_s = header_timeout_s, write_timeout_s
+        self.look_every_s = min(LOOK_EVERY_S, header_timeout_s / 4, write_timeout_s / 4)
+        self._max_connections = max_connections
+        self._open: set[GuardedConnection] = set()
+        self._refused: set[RefusedConnection] = set()
+
+    def protocol(self, **arguments: Any) -> asyncio.Protocol:
+        """The two kinds of connection have every method that asyncio calls, but inherit nothing."""
+        if self._has_room():
+            return cast(asyncio.Protocol, GuardedConnection(H11Protocol(**arguments), self._open, self))
+        return cast(asyncio.Protocol, RefusedConnection(self._refused))
+
+    def _has_room(self) -> bool:
+        if len(self._open) < self._max_connections:
+            return True
+        idle = min((each for each in self._open if each.is_idle), key=lambda each: each.asked_at, default=None)
+        if idle is not None:
+            idle.end()
+        return idle is not None
+
+
+class GuardedConnection:
+    def __init__(self, inner: H11Protocol, siblings: "set[GuardedConnection]", limits: Connections) -> None:
+        self._inner, self._siblings, self._limits = inner, siblings, limits
+        self._loop = asyncio.get_running_loop()
+        self.asked_at = self._loop.time()
+        self._head_since: float | None = self.asked_at
+        self._unsent_since: float | None = None
+        self._transport: asyncio.Transport | None = None
+        siblings.add(self)
+
+    @property
+    def is_idle(self) -> bool:
+        """No request is in progress, as far as its head has arrived."""
+        return self._inner.cycle is None or self._inner.cycle.response_complete
+
+    def end(self) -> None:
+        self._siblings.discard(self)
+        if self._transport:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._timer = self._loop.call_later(self._limits.look_every_s, self._look, transport)
+        self._inner.connection_made(transport)
+        if self not in self._siblings:
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        self._inner.data_received(data)
+        now = self._loop.time()
+        if self.is_idle:
+            self._head_since = self._head_since or now
+        else:
+            self._head_since, self.asked_at = None, now
+
+    def eof_received(self) -> None:
+        self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._siblings.discard(self)
+        self._timer.cancel()
+        self._inner.connection_lost(error)
+
+    def _look(self, transport: asyncio.Transport) -> None:
+        now = self._loop.time()
+        self._unsent_since = (self._unsent_since or now) if transport.get_write_buffer_size() else None
+        head_s, unsent_s = now - (self._head_since or now), now - (self._unsent_since or now)
+        if head_s > self._limits.header_timeout_s or unsent_s > self._limits.write_timeout_s:
+            self.end()
+        else:
+            self._timer = self._loop.call_later(self._limits.look_every_s, self._look, transport)
+
+
+class RefusedConnection:
+    """Says so, and passes over what the client sends: data that nobody took would make the answer be lost."""
+
+    def __init__(self, siblings: "set[RefusedConnection]") -> None:
+        self._siblings = siblings
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        if len(self._siblings) >= MAX_REFUSED:
+            transport.abort()
+            return
+        self._siblings.add(self)
+        transport.write(_refusal())
+        transport.write_eof()
+        asyncio.get_running_loop().call_later(LAST_WORDS_S, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        pass
+
+    def eof_received(self) -> None:
+        pass
+
+    def pause_writing(self) -> None:
+        pass
+
+    def resume_writing(self) -> None:
+        pass
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._siblings.discard(self)
