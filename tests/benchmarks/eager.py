@@ -12,7 +12,10 @@ from torch import Tensor
 from shared.bundle import WEIGHTS, Bundle
 from shared.decoder import Projected, State
 from shared.model import CaptionModel, ModelConfig
-from shared.vocabulary import END_ID, START_ID
+from shared.vocabulary import END_ID, PAD_ID, START_ID, UNK_ID
+
+Beam = tuple[float, list[int]]
+"""The log-probability of a caption, and its words from `<start>` on."""
 
 
 class EagerCaptioner:
@@ -34,49 +37,55 @@ class EagerCaptioner:
         seen = self.model.encode(images)
         search = self._beams_together if beams_together else self._beam_by_beam
         return [
-            self.bundle.vocabulary.decode(search(Projected(*(part[i : i + 1] for part in seen))))
+            self.bundle.vocabulary.decode(self._best(search(Projected(*(part[i : i + 1] for part in seen)))))
             for i in range(len(images))
         ]
 
-    def _beams_together(self, seen: Projected) -> list[int]:
-        """`seen` is of one picture (1, ...)."""
-        size, decoder = self.bundle.decode.beam_size, self.model.decoder
-        state = decoder.start(seen, 1)
-        captions, scores = torch.tensor([[START_ID]]), torch.zeros(1)
-        ended: list[tuple[float, list[int]]] = []
-        for _ in range(self.bundle.decode.max_length + 1):
+    def _beams_together(self, seen: Projected) -> list[Beam]:
+        """`seen` is of one picture (1, ...). A caption that ends leaves the beam, which is the narrower for it."""
+        options, decoder = self.bundle.decode, self.model.decoder
+        state, captions, scores = decoder.start(seen, 1), torch.tensor([[START_ID]]), torch.zeros(1)
+        ended: list[Beam] = []
+        for _ in range(options.max_length + 1):
             output, _, state = decoder.advance(seen, decoder.embed(captions[None, :, -1]), state)
-            totals = scores[:, None] + decoder.output(output)[0].log_softmax(dim=-1)
-            scores, places = totals.flatten().topk(size)
+            totals = scores[:, None] + self._log_probs(output)
+            scores, places = totals.flatten().topk(options.beam_size - len(ended))
             parents, words = places // totals.shape[1], places % totals.shape[1]
             captions = torch.cat([captions[parents], words[:, None]], dim=1)
             is_end = words == END_ID
             ended += zip(scores[is_end].tolist(), captions[is_end].tolist(), strict=True)
             scores, captions, parents = scores[~is_end], captions[~is_end], parents[~is_end]
-            if not len(scores) or (ended and max(ended)[0] >= float(scores.max())):
+            if not len(scores):
                 break
             state = State(*(part[:, parents] for part in state))
-        return _words(max([*ended, *zip(scores.tolist(), captions.tolist(), strict=True)]))
+        return ended or list(zip(scores.tolist(), captions.tolist(), strict=True))
 
-    def _beam_by_beam(self, seen: Projected) -> list[int]:
-        size, decoder = self.bundle.decode.beam_size, self.model.decoder
-        beams: list[tuple[float, list[int], State]] = [(0.0, [START_ID], decoder.start(seen, 1))]
-        for _ in range(self.bundle.decode.max_length + 1):
+    def _beam_by_beam(self, seen: Projected) -> list[Beam]:
+        """The same with a step for each caption."""
+        options, decoder = self.bundle.decode, self.model.decoder
+        going: list[tuple[float, list[int], State]] = [(0.0, [START_ID], decoder.start(seen, 1))]
+        ended: list[Beam] = []
+        for _ in range(options.max_length + 1):
             grown: list[tuple[float, list[int], State]] = []
-            for score, caption, state in beams:
-                if caption[-1] == END_ID:
-                    grown.append((score, caption, state))
-                    continue
-                embedded = decoder.embed(torch.tensor([[caption[-1]]]))
-                output, _, after = decoder.advance(seen, embedded, state)
-                best = decoder.output(output)[0, 0].log_softmax(dim=-1).topk(size)
+            for score, caption, state in going:
+                output, _, after = decoder.advance(seen, decoder.embed(torch.tensor([[caption[-1]]])), state)
+                best = self._log_probs(output)[0].topk(options.beam_size)
                 pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
                 grown += [(score + log_prob, [*caption, word], after) for log_prob, word in pairs]
-            beams = sorted(grown, key=lambda beam: -beam[0])[:size]
-            if beams[0][1][-1] == END_ID:
+            chosen = sorted(grown, key=lambda beam: -beam[0])[: options.beam_size - len(ended)]
+            ended += [(score, caption) for score, caption, _ in chosen if caption[-1] == END_ID]
+            going = [beam for beam in chosen if beam[1][-1] != END_ID]
+            if not going:
                 break
-        return _words(beams[0][:2])
+        return ended or [(score, caption) for score, caption, _ in going]
 
+    def _log_probs(self, output: Tensor) -> Tensor:
+        """Of the words (K, V) after what the decoder gave (1, K, H)."""
+        logits = self.model.decoder.output(output)[0]
+        logits[:, [PAD_ID, START_ID, UNK_ID]] = float("-inf")
+        return logits.log_softmax(dim=-1)
 
-def _words(found: tuple[float, list[int]]) -> list[int]:
-    return [word for word in found[1] if word not in (START_ID, END_ID)]
+    def _best(self, found: list[Beam]) -> list[int]:
+        penalty = self.bundle.decode.length_penalty
+        _, caption = max(found, key=lambda beam: beam[0] / (len(beam[1]) - 1) ** penalty)
+        return [word for word in caption if word not in (START_ID, END_ID)]

@@ -28,9 +28,11 @@ def jpeg(seed: int, width: int = WIDTH, height: int = HEIGHT) -> bytes:
 
 
 def write_pictures(folder: Path, count: int) -> list[Path]:
-    """Those that are there already are kept."""
+    """Those that are there already are kept; the folder holds no others afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{seed:04d}.jpg" for seed in range(count)]
+    for path in set(folder.iterdir()) - set(paths):
+        path.unlink()
     for seed, path in enumerate(paths):
         if not path.exists():
             path.write_bytes(jpeg(seed))

@@ -172,7 +172,7 @@ def open_slots(bench: Bench, names: Iterable[str]) -> list[tuple[str, Measure]]:
     known = list(values(read(FILE), closed(32), OURS, "captions_per_s").values())
     if not known:
         known = [bench.load(OURS, 32)["captions_per_s"] for _ in range(3)]
-    rate = CAPACITY_SHARE * percentile(known, 50)
+    rate = CAPACITY_SHARE * percentile(known, 50) or 1.0
     return [
         (name, partial(bench.load, name, OPEN_CONNECTIONS, rate))
         for name in names

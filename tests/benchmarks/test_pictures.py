@@ -18,3 +18,4 @@ def test_pictures_that_are_written_are_the_same_next_time(tmp_path: Path) -> Non
     first = [path.read_bytes() for path in write_pictures(tmp_path, 3)]
     (tmp_path / "0001.jpg").unlink()
     assert [path.read_bytes() for path in write_pictures(tmp_path, 3)] == first
+    assert len(write_pictures(tmp_path, 2)) == len(list(tmp_path.iterdir())) == 2
