@@ -67,7 +67,7 @@ train: .venv-dev/installed
 
 .venv-bench/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-bench
-	$(BENCH)/pip install --quiet --editable '.[gpu,bench]'
+	$(BENCH)/pip install --quiet --editable '.[trainer,bench]'
 	touch $@
 
 clean:

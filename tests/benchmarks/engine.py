@@ -16,30 +16,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from shared.beam_search import Arrays, Step, beam_search
-from shared.bundle import WEIGHTS, Bundle, BundleError, DecodeOptions, Golden, write_bundle
+from shared.bundle import MANIFEST, WEIGHTS, Bundle, BundleError, DecodeOptions, Golden, write_bundle
 from shared.captioner import Captioner, caption_rules
 from shared.engine import BATCH_SIZES, Engine, EngineError, load_engine
 from shared.image import Preprocessing, read_pixels
 from shared.model import CaptionModel, ModelConfig
-from shared.openvino_engine import PRECISIONS
+from shared.openvino_engine import ENCODER, INT8_ENCODER, PRECISIONS
 from shared.vocabulary import Vocabulary
 from tests.benchmarks import report
 from tests.benchmarks.bounds import ENGINE_LOAD
 from tests.benchmarks.eager import EagerCaptioner
 from tests.benchmarks.offline import BUNDLE, CORES
-from tests.benchmarks.pictures import jpeg
+from tests.benchmarks.pictures import jpeg, write_pictures
 from tests.benchmarks.processes import calibrate
 from tests.benchmarks.records import append
+from trainer.coco import Photo
 from trainer.export import export_graphs, round_weights
+from trainer.quantize import quantize_encoder
 
 DEFAULT_LOAD = "default model by precision and batch"
 RESNET = report.BUILD / "resnet50"
-BATCH, WORDS, SIDE = 8, 10_000, 224
+BATCH, WORDS, SIDE, CALIBRATION = 8, 10_000, 224, 32
 SIZES = (1, 2, 4, 8, 16, 32)
 Work = Callable[[], int]
 """Does a piece of work and says how many pictures it was."""
@@ -47,9 +50,9 @@ Work = Callable[[], int]
 
 def make_resnet(folder: Path) -> Path:
     """A bundle of ResNet-50 with an up-down decoder of 512 units and 10,000 words, its weights made by chance."""
-    if (folder / WEIGHTS).exists():
+    if (folder / MANIFEST).exists():
         return folder
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     vocabulary = Vocabulary.from_captions([" ".join(f"w{i}" for i in range(WORDS))], min_count=1)
     preprocessing = Preprocessing(SIDE, "squash", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -58,7 +61,15 @@ def make_resnet(folder: Path) -> Path:
     eight_bit = round_weights(model, eight_bit=True)
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
     export_graphs(model, preprocessing.size, folder, eight_bit)
-    write_bundle(
+    photos = [Photo(i, path, ()) for i, path in enumerate(write_pictures(report.BUILD / "calibration", CALIBRATION))]
+    graph = openvino.Core().read_model(folder / ENCODER)
+    openvino.save_model(quantize_encoder(graph, photos, preprocessing), folder / INT8_ENCODER)
+    seal(folder, config, preprocessing, vocabulary)
+    return folder
+
+
+def seal(folder: Path, config: ModelConfig, preprocessing: Preprocessing, vocabulary: Vocabulary) -> Bundle:
+    return write_bundle(
         folder,
         name="resnet50-made",
         version="made",
@@ -71,7 +82,6 @@ def make_resnet(folder: Path) -> Path:
         metrics={},
         golden=Golden("none", "", 0.0),
     )
-    return folder
 
 
 class Recorded:

@@ -1,6 +1,6 @@
 """Captions without a server: the limit that a service is held against, and its parts alone.
 
-`python -m tests.benchmarks.offline PICTURES PRECISION` loads engines once; then each line on its input is a JSON task,
+`python -m tests.benchmarks.offline PICTURES` loads engines once; then each line on its input is a JSON task,
 and each line of its output the answer: pictures a second, and for `direct` the seconds of each.
 
     loop     bytes -> decode -> encode -> beam search, batch by batch, each worker for itself
@@ -28,7 +28,7 @@ from shared.captioner import Captioner, caption_rules
 from shared.engine import BATCH_SIZES, Engine, load_engine
 from shared.image import read_pixels
 
-CORES = 2
+CORES, LARGE, SEARCHED = 2, 16, 4
 BUNDLE = Path("service/default_model")
 Work = Callable[[], int]
 """Does a piece of work and says how many pictures it was."""
@@ -61,7 +61,7 @@ class Worker:
 class Bench:
     """The workers by their number of threads: one that has every core, and one for each core."""
 
-    def __init__(self, pictures: Sequence[bytes], precision: str) -> None:
+    def __init__(self, pictures: Sequence[bytes], precision: str = "auto") -> None:
         bundle = Bundle.load(BUNDLE)
         self._pictures = pictures
         self._workers = {
@@ -99,14 +99,13 @@ class Bench:
         return latencies
 
     def captions(self) -> list[list[str]]:
-        """For each picture one caption, or more where batches disagree."""
+        """For each picture one caption, or more where it gets another one in a batch than alone."""
         worker = self._workers[CORES][0]
         found = [{worker.caption([picture])[0]} for picture in self._pictures]
-        for size in (8, 16):
-            for start in range(0, len(found), size):
-                together = worker.caption(self._pictures[start : start + size])
-                for said, caption in zip(found[start : start + size], together, strict=True):
-                    said.add(caption)
+        for start in range(0, len(found), LARGE):
+            together = worker.caption(self._pictures[start : start + LARGE])
+            for said, caption in zip(found[start : start + LARGE], together, strict=True):
+                said.add(caption)
         return [sorted(each) for each in found]
 
     def _work(self, task: str, worker: Worker, batch: int, place: int) -> Work:
@@ -120,7 +119,7 @@ class Bench:
             return lambda: len(worker.engine.encode(images)[0])
         if task == "search":
             # Features of several batches: how many words are said depends on the pictures.
-            features = itertools.cycle([_encoded(worker, next(batches)) for _ in range(len(self._pictures) // batch)])
+            features = itertools.cycle([_encoded(worker, next(batches)) for _ in range(SEARCHED)])
 
             def search() -> int:
                 worker.search(next(features))
@@ -149,11 +148,11 @@ def answer(bench: Bench, task: dict[str, Any]) -> Any:
             return bench.rate(name, **task)
 
 
-def main(folder: Path, precision: str) -> None:
-    bench = Bench([path.read_bytes() for path in sorted(folder.glob("*.jpg"))], precision)
+def main(folder: Path) -> None:
+    bench = Bench([path.read_bytes() for path in sorted(folder.glob("*.jpg"))])
     for line in sys.stdin:
         print(json.dumps(answer(bench, json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]))

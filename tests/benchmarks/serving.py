@@ -28,7 +28,7 @@ from tests.benchmarks.records import append, read, values
 
 BUILD = Path("build/bench")
 FILE = BUILD / "serving.jsonl"
-DRAWN, WARM_S, EAGER_WARM_S = 64, 0.5, 3.0
+DRAWN, WARM_S, EAGER_WARM_S = 256, 0.5, 3.0
 CAPACITY_SHARE, OPEN_CONNECTIONS = 0.7, 128
 SHAPES = ((2, 16), (1, 8), (1, 16))
 """Threads of a worker and pictures of a batch, of the offline loop and of its parts."""
@@ -45,8 +45,8 @@ class Picture:
 class Offline:
     """The program without a server; it does a task at a time."""
 
-    def __init__(self, python: str, pictures: Path, precision: str) -> None:
-        command = [python, "-m", "tests.benchmarks.offline", str(pictures), precision]
+    def __init__(self, python: str, pictures: Path) -> None:
+        command = [python, "-m", "tests.benchmarks.offline", str(pictures)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, task: str, **arguments: Any) -> Any:
@@ -64,21 +64,21 @@ class Offline:
 
 
 class Bench:
-    """The contestants, all started and halted, and the pictures on whose captions every batch size agrees."""
+    """The contestants, all started and halted, and the pictures that have the same caption alone and in a batch."""
 
     def __init__(self, options: argparse.Namespace, stack: ExitStack) -> None:
         self.seconds: float = options.seconds
         folder = BUILD / "pictures"
         paths = write_pictures(folder, DRAWN)
-        self.offline = Offline(options.service_python, folder, options.precision)
+        self.offline = Offline(options.service_python, folder)
         stack.callback(self.offline.close)
         said = self.offline.ask("captions")
         self.pictures = [Picture(p.read_bytes(), c[0]) for p, c in zip(paths, said, strict=True) if len(c) == 1]
-        print(f"{len(self.pictures)} of {DRAWN} pictures have one caption in all batches")
+        print(f"{len(self.pictures)} of {DRAWN} pictures have the same caption alone and in a batch")
         every = contestants(options.service_python)
         self.running: dict[str, Running] = {}
         for name in [OURS, *options.peers]:
-            self.running[name] = self._start(every[name], options.precision)
+            self.running[name] = self._start(every[name])
             stack.callback(self.running[name].program.stop)
 
     def load(self, name: str, clients: int, rate: float | None = None) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class Bench:
             caption_in=contestant.caption_in,
         )
 
-    def _start(self, contestant: Contestant, precision: str) -> Running:
+    def _start(self, contestant: Contestant) -> Running:
         running = start(contestant, self.pictures[0].data, BUILD / "logs")
         for clients in (1, 8, 32):
             result = put_load(self._target(running), clients=clients, seconds=1.0)
@@ -211,7 +211,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-parts", dest="parts", action="store_false", help="without the parts of the offline loop")
     parser.add_argument("--turns", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
-    parser.add_argument("--precision", default="auto", help="of the offline loop")
     parser.add_argument("--service-python", default=".venv/bin/python", help="with the service's own packages only")
     return parser.parse_args()
 
