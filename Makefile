@@ -2,12 +2,13 @@
 
 PYTHON ?= python3
 DEV := .venv-dev/bin
+BENCH := .venv-bench/bin
 DATA ?= data
 # Training on a CPU without these spends most of its time in page faults: every large tensor is unmapped and mapped anew.
 export MALLOC_MMAP_THRESHOLD_ := 2000000000
 export MALLOC_TRIM_THRESHOLD_ := 4000000000
 
-.PHONY: run test test-slow test-containers bench-training lint format train clean
+.PHONY: run test test-slow test-containers bench bench-memory bench-training lint format train clean
 
 run: .venv/installed
 	.venv/bin/python -m service
@@ -20,6 +21,16 @@ test-slow: .venv-dev/installed
 
 test-containers: .venv-dev/installed
 	tests/containers/check.sh $(or $(WORK),build/containers)
+
+# The service beside the offline loop and its peers, an hour on two cores that do nothing else: build/bench/report.md.
+bench: .venv/installed .venv-bench/installed
+	rm -f build/bench/*.jsonl build/bench/report.*
+	$(BENCH)/python -m tests.benchmarks.footprint
+	$(BENCH)/python -m tests.benchmarks.engine --turns 10 --seconds 0.7
+	$(BENCH)/python -m tests.benchmarks.serving
+
+bench-memory: .venv/installed .venv-bench/installed
+	$(BENCH)/python -m tests.benchmarks.memory_growth
 
 # What caching and batching are worth, and how a run of COCO's size starts; needs 60 GB of disk that it does not fill.
 bench-training: .venv-dev/installed
@@ -54,5 +65,10 @@ train: .venv-dev/installed
 	$(DEV)/pip install --quiet --editable '.[trainer,lite-weights,dev]'
 	touch $@
 
+.venv-bench/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-bench
+	$(BENCH)/pip install --quiet --editable '.[trainer,bench]'
+	touch $@
+
 clean:
-	rm -rf .venv .venv-dev build runs
+	rm -rf .venv .venv-dev .venv-bench build runs
