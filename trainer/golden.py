@@ -15,7 +15,8 @@ from shared.engine import EngineError, load_engine
 from shared.image import to_array
 from trainer.drawing import draw_scene
 
-GOLDEN_SIZE, DRAWINGS = 256, 32
+GOLDEN_SIZE = 256
+DRAWINGS, AT_A_TIME = 256, 32
 PRECISIONS = (
     ("openvino", "fp32"),
     ("openvino", "bf16"),
@@ -28,16 +29,20 @@ logger = logging.getLogger(__name__)
 
 
 def choose_golden(bundle: Bundle, path: Path) -> Golden:
-    """Draw pictures; keep the one that every precision agrees on, with the widest margin over its second caption."""
-    drawn = [draw_scene(random.Random(seed), GOLDEN_SIZE)[0] for seed in range(DRAWINGS)]
-    answers = [_two_best(captioner, drawn) for captioner in _every_precision(bundle)]
-    margins = {i: _margin([answer[i] for answer in answers]) for i in range(len(drawn))}
-    chosen = max(margins, key=lambda i: margins[i])
-    if margins[chosen] <= 0:
-        raise ValueError(f"none of {DRAWINGS} drawn pictures gets the same caption in every precision; train longer")
-    drawn[chosen].save(path)
-    best = answers[0][chosen][0]
-    return Golden(path.name, best.caption, best.log_probability)
+    """Draw pictures; keep one that every precision agrees on: of some that are drawn at a time, the one with the widest
+    margin over its second caption.
+    """
+    captioners = list(_every_precision(bundle))
+    for begin in range(0, DRAWINGS, AT_A_TIME):
+        drawn = [draw_scene(random.Random(begin + i), GOLDEN_SIZE)[0] for i in range(AT_A_TIME)]
+        answers = [_two_best(captioner, drawn) for captioner in captioners]
+        margins = [_margin([answer[i] for answer in answers]) for i in range(AT_A_TIME)]
+        chosen = max(range(AT_A_TIME), key=margins.__getitem__)
+        if margins[chosen] > 0:
+            drawn[chosen].save(path)
+            best = answers[0][chosen][0]
+            return Golden(path.name, best.caption, best.log_probability)
+    raise ValueError(f"none of {DRAWINGS} drawn pictures gets the same caption in every precision; train longer")
 
 
 def _margin(answers: list[tuple[Candidate, ...]]) -> float:

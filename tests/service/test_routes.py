@@ -262,7 +262,7 @@ def test_the_model_tells_what_it_is(client: TestClient, tiny_bundle: Path) -> No
     assert set(body["preprocessing"]) == {"size", "resize", "mean", "std"}
     assert {"name", "version", "architecture", "training", "metrics", "licence"} < set(body)
     assert body["engine"] in ("openvino", "torch")
-    assert body["precision"] in ("fp32", "bf16", "fp16")
+    assert body["precision"] in ("fp32", "bf16", "fp16", "int8")
 
 
 def test_home_leads_to_the_docs(client: TestClient) -> None:
