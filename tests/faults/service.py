@@ -12,11 +12,11 @@ import asyncio
 import contextvars
 import ctypes
 import hashlib
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -39,7 +39,6 @@ Place = Literal["decode", "encode", "step", "reply"]
 Kind = Literal["exception", "memory", "fewer", "more", "sleep", "hang", "hold_python", "end_thread"]
 SEPARATOR = b"\nfault="
 HEADER = b"x-fault"
-PLACES: tuple[Place, ...] = ("decode", "encode", "step", "reply")
 HANG_S = 3600.0
 
 _requested = contextvars.ContextVar[str]("fault", default="")
@@ -55,6 +54,11 @@ class Fault(BaseModel):
     def parse(cls, text: str) -> "Fault":
         place, _, kind = text.partition(":")
         return cls.model_validate({"place": place, "kind": kind})
+
+    @classmethod
+    def behind(cls, picture: bytes) -> "Fault | None":
+        _, found, text = picture[-100:].rpartition(SEPARATOR)
+        return cls.parse(text.decode()) if found else None
 
 
 def marked(picture: bytes, fault: str) -> bytes:
@@ -143,8 +147,12 @@ class FaultyEngine:
         fault = self._faults.armed("step") or self._in_steps
         strike(fault)
         said = self._engine.step(features, words, state)
-        log_probs, ids, attention = (_resized(array, fault) for array in said[:3])
-        return Step(log_probs, ids, attention, tuple(_resized(array, fault) for array in said.state))
+        return Step(
+            _resized(said.log_probs, fault),
+            _resized(said.words, fault),
+            _resized(said.attention, fault),
+            tuple(_resized(array, fault) for array in said.state),
+        )
 
 
 def _resized(array: NDArray[Any], fault: Fault | None) -> NDArray[Any]:
@@ -157,20 +165,24 @@ def _resized(array: NDArray[Any], fault: Fault | None) -> NDArray[Any]:
 
 
 def install(faults: Faults) -> None:
-    """Wrap the four places of the real service."""
-    load, read, reply, create = (
-        shared.captioner.load_engines,  # type: ignore[attr-defined]
-        service.pipeline.read_pixels,  # type: ignore[attr-defined]
-        service.routes.caption_body,
-        service.app.create_app,
-    )
+    """Wrap the four places of the real service, and the app for its control."""
+    _wrap(shared.captioner, "load_engines", lambda load: _around_engines(load, faults))
+    _wrap(service.pipeline, "read_pixels", lambda read: _around_decode(read, faults))
+    _wrap(service.routes, "caption_body", lambda reply: _around_reply(reply, faults))
+    _wrap(program, "create_app", lambda create: _around_app(create, faults))
 
-    def load_faulty(*arguments: Any, **options: Any) -> list[Engine]:
-        return [FaultyEngine(engine, faults) for engine in load(*arguments, **options)]
 
+def _wrap(module: ModuleType, name: str, around: Callable[[Any], Any]) -> None:
+    setattr(module, name, around(getattr(module, name)))
+
+
+def _around_engines(load: Callable[..., list[Engine]], faults: Faults) -> Callable[..., list[Engine]]:
+    return lambda *arguments, **options: [FaultyEngine(engine, faults) for engine in load(*arguments, **options)]
+
+
+def _around_decode(read: Callable[..., NDArray[np.uint8]], faults: Faults) -> Callable[..., NDArray[np.uint8]]:
     def read_faulty(data: bytes, *arguments: Any, **options: Any) -> NDArray[np.uint8]:
-        asked = data.rpartition(SEPARATOR)[2].decode() if SEPARATOR in data[-100:] else ""
-        fault = Fault.parse(asked) if asked else None
+        fault = Fault.behind(data)
         strike(faults.armed("decode") or (fault if fault and fault.place == "decode" else None))
         pixels = read(data, *arguments, **options)
         if fault is None:
@@ -178,21 +190,26 @@ def install(faults: Faults) -> None:
         faults.remember(pixels, fault)
         return _resized(pixels, fault) if fault.place == "decode" else pixels
 
+    return read_faulty
+
+
+def _around_reply(reply: Callable[..., Any], faults: Faults) -> Callable[..., Any]:
     def reply_faulty(*arguments: Any, **options: Any) -> Any:
         asked = _requested.get()
         strike(faults.armed("reply") or (Fault.parse(asked) if asked.startswith("reply:") else None))
         return reply(*arguments, **options)
 
+    return reply_faulty
+
+
+def _around_app(create: Callable[[Settings], FastAPI], faults: Faults) -> Callable[[Settings], FastAPI]:
     def create_faulty(settings: Settings) -> FastAPI:
         app = create(settings)
         add_control(app, faults)
         app.add_middleware(AskedByHeader)
         return app
 
-    shared.captioner.load_engines = load_faulty  # type: ignore[attr-defined]
-    service.pipeline.read_pixels = read_faulty  # type: ignore[attr-defined]
-    service.routes.caption_body = reply_faulty
-    program.create_app = create_faulty  # type: ignore[attr-defined]
+    return create_faulty
 
 
 class AskedByHeader:
@@ -227,11 +244,6 @@ def add_control(app: FastAPI, faults: Faults) -> None:
         }
 
 
-def main(run: Callable[[], int] = program.main) -> int:
-    install(Faults())
-    return run()
-
-
 if __name__ == "__main__":
-    sys.argv[:] = sys.argv[:1]
-    program.end(main())
+    install(Faults())
+    program.end(program.main())

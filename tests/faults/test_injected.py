@@ -62,18 +62,24 @@ def is_an_internal_error(answer: Answer) -> None:
     assert "asked for" not in answer.json["error"]["message"], "what went wrong inside is for the log"
 
 
-@pytest.mark.parametrize("faults", [84, pytest.param(1000, marks=pytest.mark.slow)])
-def test_no_fault_touches_a_neighbour_or_leaves_anything_behind(survivor: Program, faults: int) -> None:
+@pytest.mark.parametrize(
+    ("warm_up", "faults", "growth"), [(56, 84, 0.15), pytest.param(300, 1000, 0.02, marks=pytest.mark.slow)]
+)
+def test_no_fault_touches_a_neighbour_or_leaves_anything_behind(
+    survivor: Program, warm_up: int, faults: int, growth: float
+) -> None:
+    """A runtime keeps memory for every size of batch: the warm-up has to meet them all."""
+
     async def main(port: int, process_id: int) -> None:
         captions = await captions_of(port, [picture(seed) for seed in range(GOOD)])
         assert len(set(captions)) > 5, "a mix-up of answers must show"
-        await mixed_load(port, 56, captions)
+        await mixed_load(port, warm_up, captions)
         before, bytes_before = await until(is_at_rest, port), resident_bytes(process_id)
         await mixed_load(port, faults, captions)
         after = await until(is_at_rest, port)
         assert is_at_rest(after)
         assert (after["threads"], after["tasks"]) == (before["threads"], before["tasks"])
-        assert resident_bytes(process_id) < 1.05 * bytes_before
+        assert resident_bytes(process_id) < (1 + growth) * bytes_before
 
     asyncio.run(main(survivor.port, survivor.process.pid))
 

@@ -1,0 +1,212 @@
+"""Goodput against offered load: what a service still answers when far more is asked than it can do.
+
+    python -m tests.benchmarks.overload [SECONDS] -> build/overload.json, build/overload.svg
+
+An open loop (requests come at random times, answered or not) at multiples of the peak, which a closed loop of 32
+clients finds first. The load runs on the service's cores: a peak is scaled by the share of them that the load leaves.
+"""
+
+import asyncio
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.faults.clients import Answer, Connection, ask, head
+from tests.faults.conftest import resident_bytes
+from tests.service import pictures
+from tests.service.conftest import Program, running
+from trainer.drawing import draw_scene
+
+FACTORS = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
+CLIENTS = 32
+WARM_S = 2.0
+MAX_IDLE_S = 2.0
+CORES = len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class Load:
+    """What came back while one load was on; milliseconds, megabytes, requests a second."""
+
+    offered: float
+    goodput: float
+    accepted_p50_ms: float
+    accepted_p99_ms: float
+    refused: float
+    refused_p50_ms: float
+    refused_p99_ms: float
+    refused_without_retry_after: int
+    others: int
+    """Neither answered nor refused."""
+    load_cpus: float
+    """That the load itself took."""
+    resident_mb: float
+    """The most there was."""
+
+
+def requests(count: int = 64) -> list[bytes]:
+    """Photos of the usual size; what follows the end of the file makes every one of them another."""
+    drawn = (draw_scene(random.Random(seed), 480)[0] for seed in range(count))
+    return [pictures.encoded(scene, quality=90) for scene in drawn]
+
+
+class Generator:
+    """Sends to one service, over as many connections as are wanted at a time."""
+
+    def __init__(self, program: Program, bodies: Sequence[bytes]) -> None:
+        self._program, self._bodies = program, bodies
+        self._idle: list[tuple[float, Connection]] = []
+        self._sent = 0
+        self._answers: list[Answer] = []
+
+    async def closed(self, clients: int, seconds: float) -> Load:
+        async def client(until: float) -> None:
+            while time.monotonic() < until:
+                await self._one()
+
+        async def all_clients(seconds: float) -> None:
+            until = time.monotonic() + seconds
+            await asyncio.gather(*(client(until) for _ in range(clients)))
+
+        await all_clients(WARM_S)
+        return await self._measured(all_clients(seconds), seconds)
+
+    async def open(self, rate: float, seconds: float) -> Load:
+        async def arrivals(seconds: float) -> None:
+            dice, due, asked = random.Random(0), time.monotonic(), []
+            until = due + seconds
+            while (due := due + dice.expovariate(rate)) < until:
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                asked.append(asyncio.create_task(self._one()))
+            await asyncio.gather(*asked)
+
+        return await self._measured(arrivals(seconds), seconds)
+
+    async def close(self) -> None:
+        for _, connection in self._idle:
+            connection.close()
+        self._idle.clear()
+        await asyncio.sleep(0.1)
+
+    async def _one(self) -> None:
+        began = time.monotonic()
+        self._sent += 1
+        body = self._bodies[self._sent % len(self._bodies)] + self._sent.to_bytes(8)
+        connection = await self._connection()
+        connection.send(head(len(body)) + body)
+        answer = await connection.answer(began)
+        self._answers.append(answer)
+        if answer.headers.get("connection") == "close":
+            connection.close()
+        else:
+            self._idle.append((time.monotonic(), connection))
+
+    async def _connection(self) -> Connection:
+        """One that the service is not about to close because nobody used it."""
+        while self._idle:
+            used_at, connection = self._idle.pop()
+            if time.monotonic() - used_at < MAX_IDLE_S:
+                return connection
+            connection.close()
+        return await Connection.open(self._program.port)
+
+    async def _measured(self, load, seconds: float) -> Load:  # type: ignore[no-untyped-def]
+        self._answers, most = [], 0
+        cpu, began = time.process_time(), time.monotonic()
+        running = asyncio.create_task(load)
+        while not running.done():
+            most = max(most, resident_bytes(self._program.process.pid))
+            await asyncio.wait([running], timeout=0.25)
+        await running
+        took = time.monotonic() - began
+        accepted = [answer.seconds for answer in self._answers if answer.status == 200]
+        refused = [answer for answer in self._answers if answer.status == 503]
+        waits = [answer.seconds for answer in refused]
+        return Load(
+            offered=len(self._answers) / seconds,
+            goodput=len(accepted) / took,
+            accepted_p50_ms=percentile(accepted, 0.5),
+            accepted_p99_ms=percentile(accepted, 0.99),
+            refused=len(refused) / seconds,
+            refused_p50_ms=percentile(waits, 0.5),
+            refused_p99_ms=percentile(waits, 0.99),
+            refused_without_retry_after=sum("retry-after" not in answer.headers for answer in refused),
+            others=len(self._answers) - len(accepted) - len(refused),
+            load_cpus=(time.process_time() - cpu) / took,
+            resident_mb=most / 1e6,
+        )
+
+
+def percentile(seconds: list[float], share: float) -> float:
+    """In milliseconds; 0 of nothing."""
+    return 1000 * sorted(seconds)[int(share * (len(seconds) - 1))] if seconds else 0.0
+
+
+def attainable(peak: Load, load: Load) -> float:
+    """The peak, on the cores that this load leaves."""
+    return peak.goodput * (CORES - load.load_cpus) / (CORES - peak.load_cpus)
+
+
+async def lone_latency_ms(port: int, body: bytes, seconds: float) -> float:
+    """The median of one request at a time."""
+    answers, until = [], time.monotonic() + seconds
+    while time.monotonic() < until:
+        answers.append((await ask(port, body + os.urandom(8))).seconds)
+    return percentile(answers, 0.5)
+
+
+async def measure(program: Program, factors: Sequence[float], seconds: float) -> tuple[Load, list[Load]]:
+    generator = Generator(program, requests())
+    peak = await generator.closed(CLIENTS, seconds)
+    loads = [await generator.open(factor * peak.goodput, seconds) for factor in factors]
+    await generator.close()
+    return peak, loads
+
+
+def plot(peak: Load, loads: Sequence[Load]) -> str:
+    """Goodput, and what could be had, against offered load; one picture, no library."""
+    width, height, most = 640, 400, max(load.offered for load in loads)
+    top = 1.2 * max(peak.goodput, *(load.goodput for load in loads))
+
+    def line(points: Sequence[tuple[float, float]], colour: str) -> str:
+        at = " ".join(f"{60 + 560 * x / most:.0f},{360 - 340 * y / top:.0f}" for x, y in points)
+        return f'<polyline points="{at}" fill="none" stroke="{colour}" stroke-width="2"/>'
+
+    shapes = [
+        line([(0, 0), (most, 0)], "black"),
+        line([(0, 0), (0, top)], "black"),
+        line([(0, 0), *((load.offered, load.goodput) for load in loads)], "#228833"),
+        line([(load.offered, min(load.offered, attainable(peak, load))) for load in loads], "#bbbbbb"),
+        *(
+            f'<text x="{60 + 560 * f.offered / most:.0f}" y="378" text-anchor="middle">{f.offered:.0f}</text>'
+            for f in loads
+        ),
+        f'<text x="54" y="{360 - 340 * peak.goodput / top:.0f}" text-anchor="end">{peak.goodput:.0f}</text>',
+        '<text x="340" y="395" text-anchor="middle">pictures a second, offered</text>',
+        '<text x="70" y="16">captions a second (green), and attainable beside the load (grey)</text>',
+    ]
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif"'
+    return "\n".join(
+        [f'{head} font-size="11">', f'<rect width="{width}" height="{height}" fill="white"/>', *shapes, "</svg>\n"]
+    )
+
+
+def main(seconds: float) -> None:
+    with running() as program:
+        peak, loads = asyncio.run(measure(program, FACTORS, seconds))
+    folder = Path("build")
+    folder.mkdir(exist_ok=True)
+    (folder / "overload.json").write_text(json.dumps({"peak": asdict(peak), "loads": [*map(asdict, loads)]}, indent=1))
+    (folder / "overload.svg").write_text(plot(peak, loads))
+    print(f"peak {peak}")
+    for factor, load in zip(FACTORS, loads, strict=True):
+        print(f"{factor}x {load.goodput / attainable(peak, load):.2f} of what the load leaves: {load}")
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]) if sys.argv[1:] else 60.0)
