@@ -15,15 +15,18 @@ from service.batcher import DrainingError
 from service.decode_pool import DecodePool, DecodeTimeoutError
 
 pytestmark = pytest.mark.anyio
+OTHERS: set[threading.Thread] = set()
+"""Threads that were there before the pool."""
 
 
 @asynccontextmanager
 async def pool_of(threads: int, *, timeout_s: float = 0.2, max_stuck: int = 8) -> AsyncIterator[DecodePool]:
     pool = DecodePool(threads, timeout_s=timeout_s, max_stuck=max_stuck)
-    before = threading.active_count()
+    OTHERS.clear()
+    OTHERS.update(threading.enumerate())
     yield pool
     pool.close()
-    await until(lambda: threading.active_count() <= before)
+    await until(lambda: decode_threads() == 0)
 
 
 async def until(check: Callable[[], bool]) -> None:
@@ -33,7 +36,7 @@ async def until(check: Callable[[], bool]) -> None:
 
 
 def decode_threads() -> int:
-    return sum(thread.name == "decode" for thread in threading.enumerate())
+    return sum(thread.name == "decode" for thread in set(threading.enumerate()) - OTHERS)
 
 
 async def test_the_result_and_the_error_of_the_work_come_back() -> None:
