@@ -21,7 +21,7 @@ def faulty(tiny_bundle: Path) -> dict[str, object]:
 @pytest.fixture(scope="session")
 def survivor(faulty: dict[str, object]) -> Iterator[Program]:
     """One service for all the faults that must not end it."""
-    with running("tests.faults.service", **faulty, max_batch_size=64) as program:
+    with running("tests.faults.service", **faulty, max_batch_size=64, workers=1) as program:
         yield program
         program.process.terminate()
         assert program.ended() == 0

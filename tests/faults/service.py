@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-import service.app
 import service.pipeline
 import service.routes
 import shared.captioner

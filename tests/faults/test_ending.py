@@ -6,6 +6,8 @@ import signal
 import time
 from collections import Counter
 
+import pytest
+
 from tests.faults.clients import NO_ANSWER, Answer, Connection, arm, ask, head, picture, until
 from tests.faults.conftest import FULL
 from tests.service.conftest import Program, running
@@ -45,9 +47,11 @@ async def stopped_under_load(program: Program, after_s: float) -> Counter[int]:
     return Counter(answer.status for answered in answers for answer in answered)
 
 
-def test_no_request_that_was_let_in_is_lost_at_sigterm(faulty: dict[str, object]) -> None:
-    dice = random.Random(1)
-    for _ in range(50 if FULL else 5):
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("times", [2, pytest.param(50 if FULL else 5, marks=pytest.mark.slow)])
+def test_no_request_that_was_let_in_is_lost_at_sigterm(faulty: dict[str, object], times: int) -> None:
+    dice = random.Random(times)
+    for _ in range(times):
         with running(**faulty) as program:
             statuses = asyncio.run(stopped_under_load(program, 0.5 + dice.random()))
             assert program.ended() == 0

@@ -39,7 +39,7 @@ async def probe_until_the_end(port: int) -> list[int]:
     return codes
 
 
-@pytest.mark.parametrize("place", ["encode", "step"])
+@pytest.mark.parametrize("place", ["encode", pytest.param("step", marks=pytest.mark.slow)])
 def test_every_caller_of_a_hanging_engine_gets_a_503_and_a_probe_sees_red(
     faulty: dict[str, object], place: str
 ) -> None:
@@ -96,6 +96,7 @@ def test_a_picture_that_cannot_be_decoded_in_time_costs_its_own_caller_only(faul
         assert program.ended() == 0, "a thread that hangs must not keep the process"
 
 
+@pytest.mark.slow
 def test_a_supervised_service_is_ready_again_within_fifteen_seconds(faulty: dict[str, object]) -> None:
     ended: float | None = None
     for _ in range(10 if FULL else 3):

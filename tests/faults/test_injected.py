@@ -95,7 +95,10 @@ def test_the_next_good_request_after_any_fault_is_answered_within_a_second(survi
     asyncio.run(main(survivor.port))
 
 
-@pytest.mark.parametrize("fault", ["encode:exception", "encode:more", "step:fewer"])
+@pytest.mark.parametrize(
+    "fault",
+    ["encode:more", *(pytest.param(fault, marks=pytest.mark.slow) for fault in ("encode:exception", "step:fewer"))],
+)
 def test_sixty_three_of_a_batch_are_answered_when_one_fails(survivor: Program, fault: str) -> None:
     async def main(port: int) -> None:
         good = [picture(seed) for seed in range(63)]

@@ -80,6 +80,7 @@ async def until_reloads(port: int, outcome: str, count: float) -> None:
     assert await reloads(port, outcome) == count
 
 
+@pytest.mark.slow
 def test_reloads_under_load_lose_no_request_and_keep_no_memory(volume: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     times, warm, growth = (50, 10, 0.05) if FULL else (10, 5, 0.15)
 
@@ -198,6 +199,7 @@ def test_a_bundle_that_is_overwritten_while_it_serves_goes_on_serving(volume: Pa
         asyncio.run(main(program.port))
 
 
+@pytest.mark.slow
 def test_a_bundle_that_was_named_before_it_was_whole_is_taken_when_it_is(
     volume: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
@@ -214,6 +216,7 @@ def test_a_bundle_that_was_named_before_it_was_whole_is_taken_when_it_is(
         asyncio.run(main(program.port))
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_while_a_model_is_published_changes_nothing(
     volume: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
