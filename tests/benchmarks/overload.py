@@ -26,6 +26,8 @@ FACTORS = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
 CLIENTS = 32
 WARM_S = 2.0
 MAX_IDLE_S = 2.0
+RECOVERED = 1.5
+"""Times the latency of an idle service."""
 CORES = len(os.sched_getaffinity(0))
 
 
@@ -160,12 +162,19 @@ async def lone_latency_ms(port: int, body: bytes, seconds: float) -> float:
     return percentile(answers, 0.5)
 
 
-async def measure(program: Program, factors: Sequence[float], seconds: float) -> tuple[Load, list[Load]]:
+async def measure(program: Program, factors: Sequence[float], seconds: float) -> tuple[Load, list[Load], float]:
+    """The peak, every load, and the seconds after the last one until a lone request is as fast as before the first."""
+    lone = requests(1)[0]
+    idle_ms = await lone_latency_ms(program.port, lone, WARM_S)
     generator = Generator(program, requests())
     peak = await generator.closed(CLIENTS, seconds)
     loads = [await generator.open(factor * peak.goodput, seconds) for factor in factors]
+    ended = time.monotonic()
+    while 1000 * (await ask(program.port, lone + os.urandom(8))).seconds > RECOVERED * idle_ms:
+        pass
+    recovered_s = time.monotonic() - ended
     await generator.close()
-    return peak, loads
+    return peak, loads, recovered_s
 
 
 def plot(peak: Load, loads: Sequence[Load]) -> str:
@@ -198,12 +207,12 @@ def plot(peak: Load, loads: Sequence[Load]) -> str:
 
 def main(seconds: float) -> None:
     with running() as program:
-        peak, loads = asyncio.run(measure(program, FACTORS, seconds))
+        peak, loads, recovered_s = asyncio.run(measure(program, FACTORS, seconds))
     folder = Path("build")
     folder.mkdir(exist_ok=True)
     (folder / "overload.json").write_text(json.dumps({"peak": asdict(peak), "loads": [*map(asdict, loads)]}, indent=1))
     (folder / "overload.svg").write_text(plot(peak, loads))
-    print(f"peak {peak}")
+    print(f"peak {peak}\nback to idle latency {recovered_s:.2f} s after the last load")
     for factor, load in zip(FACTORS, loads, strict=True):
         print(f"{factor}x {load.goodput / attainable(peak, load):.2f} of what the load leaves: {load}")
 
