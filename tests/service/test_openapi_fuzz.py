@@ -39,7 +39,7 @@ def document(tiny_volume: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield schemathesis.openapi.from_url(f"{program.url}/openapi.json")
 
 
-@pytest.mark.parametrize("examples", [60, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [60, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("method", "path", "mode"),
     [(*operation, GenerationMode.POSITIVE) for operation in OPERATIONS]

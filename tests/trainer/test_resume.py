@@ -1,7 +1,6 @@
 """A run that was stopped, killed or cut off goes on as if nothing had happened: to the bit, on a CPU."""
 
 import itertools
-import os
 import random
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from trainer.__main__ import main
 from trainer.checkpoint import load_checkpoint
 from trainer.config import load_config
 from trainer.run_state import BEST, LAST, LOG
-from trainer.stopping import EXIT_STOPPED, StoppedError, stop_request
+from trainer.stopping import EXIT_STOPPED, StoppedError
 from trainer.train import train
 
 STAGES = ["cross_entropy", "fine_tune", "self_critical"]
@@ -69,13 +68,18 @@ def test_another_config_is_refused_unless_the_run_is_to_begin_anew(
     assert load_checkpoint(tmp_path / "run" / LAST).record["config"]["seed"] == 9
 
 
-def test_sigterm_only_leaves_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with stop_request() as stopping:
-        assert not stopping()
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stopping()
-    assert signal.getsignal(signal.SIGTERM) is before
+def test_sigterm_only_leaves_a_note() -> None:
+    program = """
+import os, signal
+from trainer.stopping import stop_request
+before = signal.getsignal(signal.SIGTERM)
+with stop_request() as stopping:
+    assert not stopping()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert stopping()
+assert signal.getsignal(signal.SIGTERM) is before
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 @pytest.mark.slow

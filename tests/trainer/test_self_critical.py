@@ -147,6 +147,7 @@ def annotate_with_a_platitude(annotations: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_where_the_likeliest_caption_is_not_the_best_self_critical_training_finds_the_best(tmp_path: Path) -> None:
     data = tmp_path / "data"
     write_drawn_dataset(data, {"train": 800, "val": 100}, size=64)
