@@ -63,7 +63,7 @@ def examine_photos(paths: Sequence[Path], *, workers: int) -> list[PhotoFacts]:
     facts: list[PhotoFacts] = []
     with (
         ThreadPoolExecutor(workers) as pool,
-        tqdm(total=len(paths), unit="photo", desc="photos", disable=None) as progress,
+        tqdm(total=len(paths), unit="photo", desc="photos") as progress,
     ):
         for begin in range(0, len(paths), CHUNK):
             for found in pool.map(examine_photo, paths[begin : begin + CHUNK]):
