@@ -26,7 +26,7 @@ test-containers: .venv-dev/installed
 bench: .venv/installed .venv-bench/installed
 	rm -f build/bench/*.jsonl build/bench/report.*
 	$(BENCH)/python -m tests.benchmarks.footprint
-	$(BENCH)/python -m tests.benchmarks.engine --turns 10 --seconds 0.7
+	$(BENCH)/python -m tests.benchmarks.engine --seconds 0.5
 	$(BENCH)/python -m tests.benchmarks.serving
 
 bench-memory: .venv/installed .venv-bench/installed

@@ -19,11 +19,12 @@ from tests.benchmarks.pictures import jpeg
 from tests.benchmarks.processes import calibrate, end_by_exit
 from tests.benchmarks.records import append
 
+PROJECT = "image-caption-service"
 LOAD = "start, size, idle CPU, memory"
 ENGINE = ("openvino", "numpy", "pillow", "safetensors")
 EAGER = ("torch", "timm", "torchvision", "pillow", "safetensors", "uvicorn", "python-multipart")
 PACKAGES = {
-    OURS: ("image-caption-service",),
+    OURS: (PROJECT,),
     "litserve": ("litserve", *ENGINE),
     "mosec": ("mosec", *ENGINE),
     "bentoml": ("bentoml", *ENGINE),
@@ -69,8 +70,9 @@ def measure(contestant: Contestant, idle_s: float) -> dict[str, Any]:
 
 
 def installed_bytes(name: str) -> int:
-    """Of the packages that a server of this kind needs and of all that they need, as they lie on the disk."""
-    files = {str(path.locate()) for package in closure(PACKAGES[name]) for path in package.files or []}
+    """Of the packages that a server of this kind needs and of all that they need; without this project and its model."""
+    packages = [package for package in closure(PACKAGES[name]) if package.name != PROJECT]
+    files = {str(path.locate()) for package in packages for path in package.files or []}
     found = subprocess.run(["du", "-cb", "--files0-from=-"], input="\0".join(files), capture_output=True, text=True)
     return int(found.stdout.splitlines()[-1].split()[0])
 

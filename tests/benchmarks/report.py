@@ -17,6 +17,8 @@ BUILD = Path("build/bench")
 SERVING, ENGINE, FOOTPRINT = (BUILD / f"{name}.jsonl" for name in ("serving", "engine", "footprint"))
 FIGURES = ("captions_per_s", "p50_ms", "p95_ms", "p99_ms")
 COUNTS = ("errors", "other_words")
+TURNS = 20
+"""With fewer no bound is called met or missed."""
 
 
 class Row(NamedTuple):
@@ -84,7 +86,7 @@ def bounds_table(verdicts: Sequence[Verdict]) -> list[str]:
     lines = ["", "### Bounds", "", "| | measured | 95 % interval | turns | bound | |", "|---|---|---|---|---|---|"]
     for what, interval, bound, is_met in verdicts:
         within = f"{_number(interval.low, 3)} to {_number(interval.high, 3)}"
-        mark = "met" if is_met else "**missed**"
+        mark = "too few turns" if interval.turns < TURNS else "met" if is_met else "**missed**"
         lines.append(f"| {what} | {_number(interval.median, 3)} | {within} | {interval.turns} | {bound} | {mark} |")
     return lines
 

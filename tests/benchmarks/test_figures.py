@@ -7,6 +7,7 @@ import pytest
 from tests.benchmarks.bounds import OURS, PARTS, Verdict, best, closed, serving_verdicts, sum_of_parts
 from tests.benchmarks.figures import bootstrap_median, percentile
 from tests.benchmarks.records import Record, append, ratios, read, values
+from tests.benchmarks.report import bounds_table
 
 
 def record(name: str, turn: int, load: str = closed(32), run: str = "a", **figures: float) -> Record:
@@ -93,3 +94,13 @@ def test_records_are_read_as_they_were_appended(tmp_path: Path) -> None:
     for turn in range(3):
         append(path, record(OURS, turn))
     assert [found["turn"] for found in read(path)] == [0, 1, 2]
+
+
+def test_no_bound_is_called_met_on_few_turns() -> None:
+    tables = []
+    for turns in (19, 20):
+        records = [record(OURS, turn, captions_per_s=2.0) for turn in range(turns)]
+        records += [record("litserve", turn, captions_per_s=1.0) for turn in range(turns)]
+        tables.append(bounds_table(serving_verdicts(records))[-1])
+    assert ["too few turns" in table for table in tables] == [True, False]
+    assert "| met |" in tables[1]
