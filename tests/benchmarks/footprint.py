@@ -70,7 +70,7 @@ def measure(contestant: Contestant, idle_s: float) -> dict[str, Any]:
 
 
 def installed_bytes(name: str) -> int:
-    """Of the packages that a server of this kind needs and of all that they need; without this project and its model."""
+    """Of the packages that such a server needs and of all that those need, without this project and its model."""
     packages = [package for package in closure(PACKAGES[name]) if package.name != PROJECT]
     files = {str(path.locate()) for package in packages for path in package.files or []}
     found = subprocess.run(["du", "-cb", "--files0-from=-"], input="\0".join(files), capture_output=True, text=True)
