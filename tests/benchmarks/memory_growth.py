@@ -22,7 +22,8 @@ from tests.benchmarks.records import append
 FILE = report.BUILD / "memory.jsonl"
 WARM_SHARE, BOUND = 0.1, 0.02
 SIDES = (16, 2400)
-PICTURES = 48
+SIZES, UPLOADS = 4, 512
+"""Sizes of pictures in a load, and uploads that differ."""
 CLIENTS = (1, 2, 3, 5, 8, 13, 21, 32, 64)
 """The more clients, the larger the batches."""
 LOAD_S = 2.0
@@ -65,9 +66,10 @@ def watch(running: Running, seconds: float) -> list[tuple[float, int]]:
 def _mixed(running: Running, dice: random.Random) -> Target:
     """Pictures of sizes that never came before; what they are called matters to nobody."""
     low, high = SIDES
-    sides = [(dice.randint(low, high), dice.randint(low, high)) for _ in range(3)]
-    requests = [running.contestant.request(jpeg(dice.getrandbits(32), *size)) for size in sides]
-    return Target(running.port, requests, [""] * len(requests), running.contestant.caption_in)
+    drawn = [jpeg(dice.getrandbits(32), dice.randint(low, high), dice.randint(low, high)) for _ in range(SIZES)]
+    # Bytes after its end make an upload of its own of the same picture: the service captions equal ones only once.
+    requests = [running.contestant.request(drawn[i % SIZES] + dice.randbytes(8)) for i in range(UPLOADS)]
+    return Target(running.port, requests, [""] * UPLOADS, running.contestant.caption_in)
 
 
 def growth(samples: list[tuple[float, int]], seconds: float) -> float:

@@ -19,7 +19,8 @@ def jpeg(seed: int, width: int = WIDTH, height: int = HEIGHT) -> bytes:
     noise = np.random.default_rng(seed)
     side = max(width, height)
     left, top = (side - width) // 2, (side - height) // 2
-    scene = draw_scene(random.Random(seed), side)[0].crop((left, top, left + width, top + height))
+    drawn = draw_scene(random.Random(seed), min(side, WIDTH))[0].resize((side, side))
+    scene = drawn.crop((left, top, left + width, top + height))
     shade = Image.fromarray(noise.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize(scene.size)
     pixels = np.asarray(Image.blend(scene, shade, SHADE)) + noise.normal(0, GRAIN, (height, width, 1))
     file = io.BytesIO()
