@@ -73,7 +73,7 @@ def _mixed(running: Running, dice: random.Random) -> Target:
 
 
 def growth(samples: list[tuple[float, int]], seconds: float) -> float:
-    """From the median of the minute-long tenth after the warm-up to that of the last tenth, as a share."""
+    """From the median of the tenth of the time after the warm-up to that of the last tenth, as a share."""
     tenth = WARM_SHARE * seconds
     first = [size for at, size in samples if tenth <= at < 2 * tenth]
     last = [size for at, size in samples if at >= seconds - tenth]
