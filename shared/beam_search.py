@@ -84,7 +84,8 @@ def beam_search(
     smallest of `batch_sizes` that holds the rest (to any size when empty).
     """
     batch, beam_size = state[0].shape[:2]
-    found: list[list[Hypothesis]] = [[] for _ in range(batch)]
+    found = [_Found(n_best) for _ in range(batch)]
+    said_before: list[_Said] = []
     images = np.arange(batch)
     beams = _start(batch, beam_size)
     words = np.full((batch, beam_size), rules.start_id, dtype=np.int64)
@@ -92,131 +93,139 @@ def beam_search(
         said = step(features, words, state)
         if any(array.shape[:2] != words.shape for array in (*said[:3], *said.state)):
             raise ValueError(f"the engine was asked about {words.shape} captions and answered for others")
+        said_before.append(_Said(images, said.log_probs, said.words, said.attention))
         beams, parents = _extend(beams, said, rules, [found[image] for image in images])
-        open_rows = np.array(
-            [_can_improve(beams.scores[row, 0], found[image], n_best, rules) for row, image in enumerate(images)]
-        ) & np.array([not has_left(int(image)) for image in images])
-        keep = _rows_to_keep(open_rows, batch_sizes)
+        keep = _rows_to_keep(_open_rows(beams, images, found, rules, has_left), batch_sizes)
         if not len(keep):
             break
-        state = tuple(array[keep[:, None], parents[keep]] for array in said.state)
+        places = keep[:, None] * beam_size + parents[keep]
+        state = tuple(array.reshape(-1, *array.shape[2:])[places] for array in said.state)
         if len(keep) < len(images):
             features, images, beams = tuple(array[keep] for array in features), images[keep], beams.take(keep)
         words = beams.words[:, :, -1]
-    return [[] if has_left(image) else _best(found[image], n_best) for image in range(batch)]
+    return [[] if has_left(image) else _best(found[image], image, said_before) for image in range(batch)]
 
 
-@dataclass(frozen=True)
-class _Beams:
+class _Said(NamedTuple):
+    """What one step said, without the state."""
+
+    images: NDArray[np.intp]  # (B,), ascending: which image each row is
+    log_probs: NDArray[np.float32]  # (B, K, C)
+    words: NDArray[np.int64]  # (B, K, C)
+    attention: NDArray[np.float32]  # (B, K, P)
+
+
+class _Path(NamedTuple):
+    """A caption as the places of its words among the K x C that each step said."""
+
+    score: float
+    log_prob: float
+    places: list[int]
+    ended: bool
+
+
+class _Found:
+    """The finished captions of one image."""
+
+    def __init__(self, n_best: int) -> None:
+        self.paths: list[_Path] = []
+        self.to_beat = -np.inf
+        """The score of the last of the `n_best` that have ended; minus infinity while there are fewer."""
+        self._n_best = n_best
+
+    def add(self, path: _Path) -> None:
+        self.paths.append(path)
+        if path.ended:
+            scores = sorted((path.score for path in self.paths if path.ended), reverse=True)
+            self.to_beat = scores[self._n_best - 1] if len(scores) >= self._n_best else -np.inf
+
+    def best(self) -> list[_Path]:
+        return sorted(self.paths, key=lambda path: (not path.ended, -path.score))[: self._n_best]
+
+
+class _Beams(NamedTuple):
     """The open captions of each image, best first; an unused place has the score minus infinity."""
 
     scores: NDArray[np.float64]  # (B, K)
     words: NDArray[np.int64]  # (B, K, T)
-    log_probs: NDArray[np.float32]  # (B, K, T)
-    speakers: NDArray[np.intp]  # (B, K, T): the beam that said each word, by its place at that time
-    attention: NDArray[np.float32]  # (T, B, K, P): of the beams of each time, so that none is copied to its children
+    places: NDArray[np.intp]  # (B, K, T): of each word, among the K x C that its step said
 
     def take(self, rows: NDArray[np.intp]) -> "_Beams":
-        return _Beams(
-            self.scores[rows], self.words[rows], self.log_probs[rows], self.speakers[rows], self.attention[:, rows]
-        )
-
-    def pick(self, beams: NDArray[np.intp], scores: NDArray[np.float64]) -> "_Beams":
-        """The captions in the places `beams` (B, K), with new scores."""
-        rows = np.arange(len(beams))[:, None]
-        return _Beams(
-            scores, self.words[rows, beams], self.log_probs[rows, beams], self.speakers[rows, beams], self.attention
-        )
-
-    def hypothesis(self, row: int, beam: int, rules: Rules, ended: bool = False) -> Hypothesis:
-        """The caption in one place; where it `ended`, its last word is the end."""
-        length = self.words.shape[2]
-        said = length - ended
-        log_prob = float(self.scores[row, beam])
-        return Hypothesis(
-            words=tuple(self.words[row, beam, :said].tolist()),
-            log_prob=log_prob,
-            score=log_prob / length**rules.length_penalty,
-            ended=ended,
-            word_log_probs=tuple(self.log_probs[row, beam, :said].tolist()),
-            attention=self.attention[np.arange(said), row, self.speakers[row, beam, :said]],
-        )
+        return _Beams(self.scores[rows], self.words[rows], self.places[rows])
 
 
 def _start(batch: int, beam_size: int) -> _Beams:
     scores = np.full((batch, beam_size), -np.inf)
     scores[:, 0] = 0.0  # all beams are equal at the start: one of them speaks for all
-    words = np.zeros((batch, beam_size, 0), dtype=np.int64)
-    attention = np.zeros((0, batch, beam_size, 0), dtype=np.float32)
-    return _Beams(scores, words, words.astype(np.float32), words.astype(np.intp), attention)
+    nothing = np.zeros((batch, beam_size, 0), dtype=np.int64)
+    return _Beams(scores, nothing, nothing.astype(np.intp))
 
 
-def _extend(beams: _Beams, said: Step, rules: Rules, found: list[list[Hypothesis]]) -> tuple[_Beams, NDArray[np.intp]]:
+def _extend(beams: _Beams, said: Step, rules: Rules, found: list[_Found]) -> tuple[_Beams, NDArray[np.intp]]:
     """Every beam one word on. What ended goes to `found`; the K best others go on, each from its parent (B, K)."""
     batch, beam_size, candidates = said.words.shape
-    totals = np.where(_forbidden(said.words, beams.words, rules), -np.inf, beams.scores[:, :, None] + said.log_probs)
-    flat = totals.reshape(batch, -1)
-    order = np.argsort(-flat, axis=1, kind="stable")[:, : 2 * beam_size]
-    ranked = _grow(beams, said, order // candidates, order % candidates, np.take_along_axis(flat, order, axis=1))
-    ended = (ranked.words[:, :, -1] == rules.end_id) & np.isfinite(ranked.scores)
-    for row, beam in np.argwhere(ended[:, :beam_size]):
-        found[row].append(ranked.hypothesis(row, beam, rules, ended=True))
-    for row in np.flatnonzero(~np.isfinite(ranked.scores[:, 0])):  # nothing may follow: what was said is all
-        if beams.words.shape[2]:
-            alive = np.flatnonzero(np.isfinite(beams.scores[row])).tolist()
-            found[row] += [beams.hypothesis(int(row), beam, rules) for beam in alive]
-    open_scores = np.where(ended, -np.inf, ranked.scores)
-    best = np.argsort(-open_scores, axis=1, kind="stable")[:, :beam_size]
-    going = ranked.pick(best, np.take_along_axis(open_scores, best, axis=1))
-    return going, going.speakers[:, :, -1]
-
-
-def _grow(
-    beams: _Beams, said: Step, parents: NDArray[np.intp], choices: NDArray[np.intp], scores: NDArray[np.float64]
-) -> _Beams:
-    rows = np.arange(len(parents))[:, None]
-    grown = beams.pick(parents, scores)
-    words, log_probs = said.words[rows, parents, choices], said.log_probs[rows, parents, choices]
-    before = beams.attention if beams.words.shape[2] else said.attention[None][:0]
+    totals = _allowed_scores(beams, said, rules).reshape(batch, -1)
+    ranked = np.argsort(-totals, axis=1, kind="stable")[:, : 2 * beam_size]
+    scores = np.take_along_axis(totals, ranked, axis=1)
+    words = np.take_along_axis(said.words.reshape(batch, -1), ranked, axis=1)
+    ended = (words == rules.end_id) & (scores > -np.inf)
+    for row, rank in np.argwhere(ended[:, :beam_size]).tolist():
+        parent = ranked[row, rank] // candidates
+        path = [*beams.places[row, parent].tolist(), int(ranked[row, rank])]
+        found[row].add(_path(float(scores[row, rank]), path, rules, ended=True))
+    for row in np.flatnonzero(~(scores[:, 0] > -np.inf)).tolist():  # nothing may follow: what was said is all
+        for score, path in zip(beams.scores[row].tolist(), beams.places[row].tolist(), strict=True):
+            if path and score > -np.inf:
+                found[row].add(_path(score, path, rules, ended=False))
+    going = np.argsort(ended, axis=1, kind="stable")[:, :beam_size]  # ranked they are already
+    scores = np.take_along_axis(np.where(ended, -np.inf, scores), going, axis=1)
+    words, places = np.take_along_axis(words, going, axis=1), np.take_along_axis(ranked, going, axis=1)
+    parents = places // candidates
+    rows = np.arange(batch)[:, None]
     return _Beams(
-        scores=scores,
-        words=np.concatenate([grown.words, words[:, :, None]], axis=2),
-        log_probs=np.concatenate([grown.log_probs, log_probs[:, :, None]], axis=2),
-        speakers=np.concatenate([grown.speakers, parents[:, :, None]], axis=2),
-        attention=np.concatenate([before, said.attention[None]]),
-    )
+        scores,
+        np.concatenate([beams.words[rows, parents], words[:, :, None]], axis=2),
+        np.concatenate([beams.places[rows, parents], places[:, :, None]], axis=2),
+    ), parents
 
 
-def _forbidden(words: NDArray[np.int64], history: NDArray[np.int64], rules: Rules) -> NDArray[np.bool_]:
-    """Which of the continuations `words` (B, K, C) the rules forbid after `history` (B, K, T)."""
-    length = history.shape[2]
-    forbidden = _among(words, rules.forbidden)
-    must_go_on = _among(history[:, :, -1], rules.bad_endings) if length else np.ones(words.shape[:2], dtype=bool)
-    forbidden |= must_go_on[:, :, None] & (words == rules.end_id)
+def _allowed_scores(beams: _Beams, said: Step, rules: Rules) -> NDArray[np.float64]:
+    """The score of each beam with each of its continuations (B, K, C); minus infinity where the rules forbid it."""
+    length = beams.words.shape[2]
+    totals = beams.scores[:, :, None] + said.log_probs
+    totals[_among(said.words, rules.forbidden)] = -np.inf
+    ends = said.words == rules.end_id
+    if length == 0:
+        totals[ends] = -np.inf
+    else:
+        totals[ends & _among(beams.words[:, :, -1], rules.bad_endings)[:, :, None]] = -np.inf
     if length == rules.max_length:
-        forbidden |= words != rules.end_id
+        totals[~ends] = -np.inf
     size = rules.no_repeat - 1
     if 0 < size < length:
-        repeats = np.ones((*history.shape[:2], length - size), dtype=bool)
-        for i in range(size):
-            repeats &= history[:, :, i : length - size + i] == history[:, :, length - size + i, None]
-        for row, beam, begin in np.argwhere(repeats):
-            forbidden[row, beam] |= words[row, beam] == history[row, beam, begin + size]
-    return forbidden
+        repeats = beams.words[:, :, : length - size] == beams.words[:, :, length - size, None]
+        for i in range(1, size):
+            repeats &= beams.words[:, :, i : length - size + i] == beams.words[:, :, length - size + i, None]
+        for row, beam, begin in np.argwhere(repeats).tolist():
+            totals[row, beam, said.words[row, beam] == beams.words[row, beam, begin + size]] = -np.inf
+    return totals
 
 
 def _among(words: NDArray[np.int64], some: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Whether each word is one of `some`; np.isin would sort them."""
-    return (words[..., None] == np.array(some, dtype=np.int64)).any(axis=-1)
+    """Whether each word is one of `some`, by a table that ends with what is beyond them all."""
+    table = np.zeros(max(some, default=0) + 2, dtype=bool)
+    table[list(some)] = True
+    return table.take(words, mode="clip")
 
 
-def _can_improve(best_open: float, found: list[Hypothesis], n_best: int, rules: Rules) -> bool:
-    """Whether the best open caption could still enter the `n_best`: at best its rest is certain, and long."""
-    if not np.isfinite(best_open):
-        return False
-    scores = sorted((hypothesis.score for hypothesis in found if hypothesis.ended), reverse=True)
-    reachable = best_open / (rules.max_length + 1) ** rules.length_penalty
-    return len(scores) < n_best or reachable > scores[n_best - 1]
+def _open_rows(
+    beams: _Beams, images: NDArray[np.intp], found: list[_Found], rules: Rules, has_left: Callable[[int], bool]
+) -> NDArray[np.bool_]:
+    """Whose best open caption could still enter the `n_best`: at best its rest is certain, and long."""
+    best = beams.scores[:, 0]
+    reachable = best / (rules.max_length + 1) ** rules.length_penalty
+    to_beat = np.array([np.inf if has_left(image) else found[image].to_beat for image in images.tolist()])
+    return (best > -np.inf) & (reachable > to_beat)
 
 
 def _rows_to_keep(open_rows: NDArray[np.bool_], batch_sizes: Sequence[int]) -> NDArray[np.intp]:
@@ -226,5 +235,21 @@ def _rows_to_keep(open_rows: NDArray[np.bool_], batch_sizes: Sequence[int]) -> N
     return np.sort(np.argsort(~open_rows, kind="stable")[:size])
 
 
-def _best(found: list[Hypothesis], n_best: int) -> list[Hypothesis]:
-    return sorted(found, key=lambda hypothesis: (not hypothesis.ended, -hypothesis.score))[:n_best]
+def _path(log_prob: float, places: list[int], rules: Rules, *, ended: bool) -> _Path:
+    return _Path(log_prob / len(places) ** rules.length_penalty, log_prob, places, ended)
+
+
+def _best(found: _Found, image: int, said_before: list[_Said]) -> list[Hypothesis]:
+    rows = [int(np.searchsorted(said.images, image)) for said in said_before]
+    return [_hypothesis(path, rows, said_before) for path in found.best()]
+
+
+def _hypothesis(path: _Path, rows: list[int], said_before: list[_Said]) -> Hypothesis:
+    """Followed through the steps; where it ended, its last word is the end."""
+    words, log_probs, attention = [], [], []
+    for place, row, said in zip(path.places[: len(path.places) - path.ended], rows, said_before, strict=False):
+        beam, choice = divmod(place, said.words.shape[2])
+        words.append(int(said.words[row, beam, choice]))
+        log_probs.append(float(said.log_probs[row, beam, choice]))
+        attention.append(said.attention[row, beam])
+    return Hypothesis(tuple(words), path.log_prob, path.score, path.ended, tuple(log_probs), np.stack(attention))

@@ -79,5 +79,5 @@ def _nncf() -> Any:
     os.environ.setdefault("NNCF_CI", "1")  # or it would report its use to its makers
     import nncf
 
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own function would set the levels of every handler, too
     return nncf

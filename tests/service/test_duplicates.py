@@ -1,5 +1,6 @@
 """The same picture more than once, over HTTP: while it is under way, and from the cache."""
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
+from shared.image import read_pixels
 from tests.service import pictures
 from tests.service.conftest import metric_value, running, serving
 from tests.service.engines import TroubledEngine
@@ -153,13 +155,16 @@ def test_a_new_model_does_not_answer_from_the_old_ones_cache(tiny_bundle: Path) 
         assert send(client, pictures.jpeg()).json()["timing"]["cache"] == "hit"
 
 
-def test_a_decode_that_takes_too_long_is_a_422_and_counted(tiny_bundle: Path) -> None:
+def test_a_decode_that_takes_too_long_is_a_422_and_counted(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr("service.pipeline.read_pixels", lambda *arguments: gate.wait(20) and read_pixels(*arguments))
     with serving(model=tiny_bundle, decode_timeout_s=0.01, decode_threads=1) as client:
-        response = send(client, pictures.forty_megapixels())
+        response = send(client, pictures.jpeg())
         assert (response.status_code, response.json()["error"]["code"]) == (422, "decode_timeout")
         text = client.get("/metrics").text
         assert metric_value(text, "caption_decode_threads_stuck") == 1
         assert metric_value(text, 'caption_rejected_total{reason="decode_timeout"}') == 1
+        gate.set()
         assert eventually(lambda: metric_value(client.get("/metrics").text, "caption_decode_threads_stuck") == 0)
 
 
