@@ -1,7 +1,7 @@
 """Many callers, one queue, some worker threads with one batch at a time each; knows neither tensors nor HTTP.
 
-No worker is idle while anything waits: whichever is free takes what is there. Every future ends, with a result or with
-one of these:
+No worker is idle while anything waits: whichever is free takes its share of what is there, at most a moment later if
+more is known to come. Every future ends, with a result or with one of these:
 
     BatcherError
      + QueueFullError          refused at once; says when to come back
@@ -23,6 +23,9 @@ from typing import Generic, TypeAlias, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+LINGER_S = 0.01
+"""How long a batch may wait for items that are known to come."""
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +82,7 @@ class _Entry(Generic[Item, Result]):
 class _Worker(Generic[Item, Result]):
     number: int
     alive: bool = True
+    is_alone: bool = False
     busy_since: float | None = None
     batch: list[_Entry[Item, Result]] = field(default_factory=list)
 
@@ -89,16 +93,18 @@ _Outcome: TypeAlias = tuple[_Entry[Item, Result], Result | BatcherError | None]
 class Batcher(Generic[Item, Result]):
     """`process(items, has_left, worker)` returns one result per item, in order; None only where `has_left(i)` is true.
 
-    Workers are numbered from 0, and each runs one call at a time. `on_batch(size)` and `on_wait(seconds)` run on their
-    threads; `on_cancel` hears "queue" or "engine" on the loop.
+    Workers are numbered from 0, and each runs one call at a time; None is one of several that is alone: no other works,
+    and nothing is left in the queue. `coming()` says how many items are on their way. `on_batch(size)` and
+    `on_wait(seconds)` run on the workers' threads; `on_cancel` hears "queue" or "engine" on the loop.
     """
 
     def __init__(
         self,
-        process: Callable[[list[Item], Callable[[int], bool], int], Sequence[Result | None]],
+        process: Callable[[list[Item], Callable[[int], bool], int | None], Sequence[Result | None]],
         *,
         max_batch_size: int,
         max_queue_size: int,
+        coming: Callable[[], int] = lambda: 0,
         on_batch: Callable[[int], None] = lambda size: None,
         on_wait: Callable[[float], None] = lambda seconds: None,
         on_cancel: Callable[[str], None] = lambda stage: None,
@@ -106,6 +112,7 @@ class Batcher(Generic[Item, Result]):
         self._process = process
         self._max_batch_size = max_batch_size
         self._max_queue_size = max_queue_size
+        self._coming = coming
         self._on_batch, self._on_wait, self._on_cancel = on_batch, on_wait, on_cancel
         self._queue: deque[_Entry[Item, Result]] = deque()
         self._open: set[_Entry[Item, Result]] = set()
@@ -234,17 +241,28 @@ class Batcher(Generic[Item, Result]):
         with self._changed:
             while not batch and not (self._closing and not self._queue):
                 self._changed.wait_for(lambda: self._queue or self._closing)
+                self._changed.wait_for(self._is_complete, timeout=LINGER_S)
+                others = [other for other in self._workers if other is not worker and other.alive]
+                idle = sum(not other.batch for other in others)
+                share = min(self._max_batch_size, -(-len(self._queue) // (1 + idle)))
                 now = time.monotonic()
-                while self._queue and len(batch) < self._max_batch_size:
+                while self._queue and len(batch) < share:
                     entry = self._queue.popleft()
                     entry.started_at = now
                     if not entry.gone:
                         batch.append(entry)
+                worker.is_alone = 0 < len(others) == idle and not self._queue
+                if self._queue:
+                    self._changed.notify()
         if batch:
             self._on_batch(len(batch))
         for entry in batch:
             self._on_wait(now - entry.submitted_at)
         return batch != []
+
+    def _is_complete(self) -> bool:
+        """Whether waiting would not make the batch larger."""
+        return self._closing or not self._coming() or not 0 < len(self._queue) < self._max_batch_size
 
     def _outcomes(
         self, worker: _Worker[Item, Result], batch: list[_Entry[Item, Result]]
@@ -255,7 +273,9 @@ class Batcher(Generic[Item, Result]):
             return []
         worker.busy_since = time.monotonic()
         try:
-            results = self._process([entry.item for entry in batch], lambda i: batch[i].gone, worker.number)
+            results = self._process(
+                [entry.item for entry in batch], lambda i: batch[i].gone, None if worker.is_alone else worker.number
+            )
             return list(zip(batch, results, strict=True))
         except Exception as error:
             logger.warning("a batch of %d failed: %r", len(batch), error, exc_info=len(batch) == 1)

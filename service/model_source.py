@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 from service.threads import in_passing_thread
 from shared.bundle import CURRENT, MANIFEST, BundleError, resolve_bundle
-from shared.captioner import Captioner
+from shared.captioner import Captioner, Captioners
 
 EMBEDDED = Path(__file__).parent / "default_model"
 
@@ -26,15 +26,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedModel:
-    captioners: tuple[Captioner, ...]
-    """One for each worker; all say the same."""
+    captioners: Captioners
     source: Literal["embedded", "volume", "bundle"]
     path: Path
     note: str | None = None
 
     @property
     def captioner(self) -> Captioner:
-        return self.captioners[0]
+        return self.captioners.alone
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class ModelSource:
     def __init__(
         self,
         path: Path | None,
-        load: Callable[[Path], tuple[Captioner, ...]],
+        load: Callable[[Path], Captioners],
         *,
         on_change: Callable[[LoadedModel], None] = lambda model: None,
         on_reload: Callable[[str], None] = lambda outcome: None,

@@ -114,6 +114,7 @@ class Pipeline:
             self._caption_batch,
             max_batch_size=max_batch_size,
             max_queue_size=max_queue_size,
+            coming=lambda: self._decoding,
             on_batch=metrics.batch_size.observe,
             on_wait=metrics.stage("queue").observe,
         )
@@ -142,7 +143,7 @@ class Pipeline:
         return "the service is shutting down" if self.draining else self.sick()
 
     def start(self) -> None:
-        self.batcher.start(len(self.models.current.captioners))
+        self.batcher.start(len(self.models.current.captioners.workers))
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
@@ -238,7 +239,7 @@ class Pipeline:
             raise QueueFullError(self.waiting, self.batcher.estimated_wait_s)
 
     def _caption_batch(
-        self, items: list[PreparedImage], has_left: Callable[[int], bool], worker: int
+        self, items: list[PreparedImage], has_left: Callable[[int], bool], worker: int | None
     ) -> list[Caption | None]:
         """Pictures of an old and a new model can meet in one batch, right after a swap."""
         results: list[Caption | None] = [None] * len(items)
@@ -252,9 +253,10 @@ class Pipeline:
         return results
 
     def _caption_group(
-        self, items: list[PreparedImage], group: list[int], has_left: Callable[[int], bool], worker: int
+        self, items: list[PreparedImage], group: list[int], has_left: Callable[[int], bool], worker: int | None
     ) -> list[Caption | None]:
-        captioner = items[group[0]].model.captioners[worker]
+        captioners = items[group[0]].model.captioners
+        captioner = captioners.alone if worker is None else captioners.workers[worker]
         captions = captioner.caption(
             [items[i].pixels for i in group],
             [items[i].options for i in group],

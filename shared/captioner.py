@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,26 +140,32 @@ def padded(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.uint8)]) if missing else images
 
 
+class Captioners(NamedTuple):
+    """For each worker one, and one for a batch while no worker works (see `shared.engine.Engines`); all say the same."""
+
+    workers: tuple[Captioner, ...]
+    alone: Captioner
+
+
 def load_captioner(path: Path, *, engine: str = "auto", precision: str = "auto", threads: int = 0) -> Captioner:
-    """The one captioner of `load_captioners` with one worker."""
-    return load_captioners(path, engine=engine, precision=precision, threads=threads, workers=1)[0]
+    """The captioner of a program that has one worker."""
+    return load_captioners(path, engine=engine, precision=precision, threads=threads, workers=1).alone
 
 
 def load_captioners(
     path: Path, *, engine: str = "auto", precision: str = "auto", threads: int = 0, workers: int = 0
-) -> tuple[Captioner, ...]:
-    """One captioner for each worker (see `load_engines`), and each has proved itself.
-
-    That is: its bundle is whole, and its golden caption came back.
+) -> Captioners:
+    """Captioners for `load_engines`' engines; each has proved itself: the bundle is whole, and its golden caption came.
 
     Raises BundleError, or EngineError for an engine or precision that is not to be had here.
     """
     bundle = Bundle.load(path)
     engines = load_engines(engine, bundle, precision=precision, threads=threads, workers=workers)
-    captioners = tuple(Captioner(bundle, engine) for engine in engines)
-    for captioner in captioners:
+    found = tuple(Captioner(bundle, engine) for engine in engines.workers)
+    alone = found[0] if engines.alone is engines.workers[0] else Captioner(bundle, engines.alone)
+    for captioner in dict.fromkeys((*found, alone)):
         check_golden(captioner)
-    return captioners
+    return Captioners(found, alone)
 
 
 def check_golden(captioner: Captioner) -> None:

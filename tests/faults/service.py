@@ -32,7 +32,7 @@ from service import __main__ as program
 from service.pipeline import Pipeline
 from service.settings import Settings
 from shared.beam_search import Arrays, Step
-from shared.engine import Engine
+from shared.engine import Engine, Engines
 
 Place = Literal["decode", "encode", "step", "reply"]
 Kind = Literal["exception", "memory", "fewer", "more", "sleep", "hang", "hold_python", "end_thread"]
@@ -175,8 +175,12 @@ def _wrap(module: ModuleType, name: str, around: Callable[[Any], Any]) -> None:
     setattr(module, name, around(getattr(module, name)))
 
 
-def _around_engines(load: Callable[..., list[Engine]], faults: Faults) -> Callable[..., list[Engine]]:
-    return lambda *arguments, **options: [FaultyEngine(engine, faults) for engine in load(*arguments, **options)]
+def _around_engines(load: Callable[..., Engines], faults: Faults) -> Callable[..., Engines]:
+    def load_faulty(*arguments: Any, **options: Any) -> Engines:
+        workers, alone = load(*arguments, **options)
+        return Engines(tuple(FaultyEngine(engine, faults) for engine in workers), FaultyEngine(alone, faults))
+
+    return load_faulty
 
 
 def _around_decode(read: Callable[..., NDArray[np.uint8]], faults: Faults) -> Callable[..., NDArray[np.uint8]]:

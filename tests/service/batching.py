@@ -9,8 +9,13 @@ from service.batcher import Batcher
 HasLeft = Callable[[int], bool]
 
 
-def doubled(items: list[int], has_left: HasLeft, worker: int) -> list[int]:
+def doubled(items: list[int], has_left: HasLeft, worker: int | None) -> list[int]:
     return [2 * item for item in items]
+
+
+def worker_number() -> int:
+    """Of the worker whose thread asks."""
+    return int(threading.current_thread().name.rpartition("-")[2])
 
 
 class Gate:
@@ -21,7 +26,7 @@ class Gate:
         self.opened = threading.Event()
         self.batches: list[list[int]] = []
 
-    def __call__(self, items: list[int], has_left: HasLeft, worker: int) -> list[int]:
+    def __call__(self, items: list[int], has_left: HasLeft, worker: int | None) -> list[int]:
         self.batches.append(items)
         self.entered.release()
         assert self.opened.wait(10)
@@ -32,11 +37,12 @@ class Gate:
 
 
 def started(
-    process: Callable[[list[int], HasLeft, int], Sequence[int | None]],
+    process: Callable[[list[int], HasLeft, int | None], Sequence[int | None]],
     *,
     workers: int = 1,
     max_batch_size: int = 4,
     max_queue_size: int = 1000,
+    coming: Callable[[], int] = lambda: 0,
     on_cancel: Callable[[str], None] = lambda stage: None,
     on_batch: Callable[[int], None] = lambda size: None,
     on_wait: Callable[[float], None] = lambda seconds: None,
@@ -45,6 +51,7 @@ def started(
         process,
         max_batch_size=max_batch_size,
         max_queue_size=max_queue_size,
+        coming=coming,
         on_batch=on_batch,
         on_wait=on_wait,
         on_cancel=on_cancel,

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.settings import Settings
 from shared.bundle import Bundle
-from shared.captioner import Captioner
+from shared.captioner import Captioner, Captioners
 from shared.engine import load_engine
 from tests.service.engines import TroubledEngine
 
@@ -47,7 +47,8 @@ def engine(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> TroubledEngine
     """What an app that starts in this test runs on."""
     bundle = Bundle.load(tiny_bundle)
     engine = TroubledEngine(load_engine(Settings().engine, bundle))
-    monkeypatch.setattr("service.app.load_captioners", lambda path, **options: (Captioner(bundle, engine),))
+    captioner = Captioner(bundle, engine)
+    monkeypatch.setattr("service.app.load_captioners", lambda path, **options: Captioners((captioner,), captioner))
     return engine
 
 

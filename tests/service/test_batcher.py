@@ -8,7 +8,7 @@ import time
 import pytest
 
 from service.batcher import BatcherError, BatchItemError, QueueFullError
-from tests.service.batching import Gate, HasLeft, doubled, started, submitted
+from tests.service.batching import Gate, HasLeft, doubled, started, submitted, worker_number
 
 pytestmark = pytest.mark.anyio
 
@@ -51,8 +51,8 @@ async def test_what_arrives_during_a_batch_is_the_next_one_in_order() -> None:
 async def test_whichever_worker_is_free_takes_what_is_there() -> None:
     gate, workers = Gate(), list[int]()
 
-    def held_at_0(items: list[int], has_left: HasLeft, worker: int) -> list[int]:
-        workers.append(worker)
+    def held_at_0(items: list[int], has_left: HasLeft, worker: int | None) -> list[int]:
+        workers.append(worker_number())
         return gate(items, has_left, worker) if 0 in items else doubled(items, has_left, worker)
 
     batcher = started(held_at_0, workers=2, max_batch_size=2)
@@ -71,11 +71,12 @@ async def test_whichever_worker_is_free_takes_what_is_there() -> None:
 async def test_each_worker_runs_one_batch_at_a_time() -> None:
     running, most = [0, 0, 0], [0, 0, 0]
 
-    def watched(items: list[int], has_left: HasLeft, worker: int) -> list[int]:
-        running[worker] += 1
-        most[worker] = max(most[worker], running[worker])
+    def watched(items: list[int], has_left: HasLeft, worker: int | None) -> list[int]:
+        number = worker_number()
+        running[number] += 1
+        most[number] = max(most[number], running[number])
         time.sleep(0.001)
-        running[worker] -= 1
+        running[number] -= 1
         return doubled(items, has_left, worker)
 
     batcher = started(watched, workers=3, max_batch_size=2)
@@ -83,6 +84,59 @@ async def test_each_worker_runs_one_batch_at_a_time() -> None:
     assert [answer.result for answer in answers] == [2 * i for i in range(200)]
     assert most == [1, 1, 1]
     await batcher.close()
+
+
+async def test_a_worker_hears_that_it_is_alone() -> None:
+    gate, heard = Gate(), dict[int, int | None]()
+
+    def hearing(items: list[int], has_left: HasLeft, worker: int | None) -> list[int]:
+        heard.update((item, worker) for item in items)
+        return gate(items, has_left, worker) if 1 in items else doubled(items, has_left, worker)
+
+    batcher = started(hearing, workers=2)
+    await (await submitted(batcher, 0))
+    first = await submitted(batcher, 1)
+    await gate.first_batch_runs()
+    await (await submitted(batcher, 2))
+    gate.opened.set()
+    assert await first == 2
+    await batcher.close()
+    assert (heard[0], heard[1]) == (None, None)
+    assert heard[2] in (0, 1)
+
+
+async def test_idle_workers_share_what_waits() -> None:
+    gate, sizes = Gate(), list[int]()
+
+    def held(items: list[int], has_left: HasLeft, worker: int | None) -> list[int]:
+        sizes.append(len(items))
+        return gate(items, has_left, worker)
+
+    coming = [True]
+    batcher = started(held, workers=2, max_batch_size=8, coming=lambda: int(coming[0]))
+    tasks = [await submitted(batcher, i) for i in range(6)]
+    coming[0] = False
+    for _ in range(2):
+        await gate.first_batch_runs()
+    gate.opened.set()
+    assert await asyncio.gather(*tasks) == [0, 2, 4, 6, 8, 10]
+    assert sizes == [3, 3]
+    await batcher.close()
+
+
+async def test_a_batch_waits_a_moment_for_what_is_known_to_come() -> None:
+    gate, coming = Gate(), [2]
+    gate.opened.set()
+    batcher = started(gate, coming=lambda: coming[0])
+    tasks = []
+    for i in range(3):
+        coming[0] = 2 - i
+        tasks.append(await submitted(batcher, i))
+    assert await asyncio.gather(*tasks) == [0, 2, 4]
+    coming[0] = 1  # it never comes
+    assert await (await submitted(batcher, 3)) == 6
+    await batcher.close()
+    assert gate.batches == [[0, 1, 2], [3]]
 
 
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
@@ -103,7 +157,7 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None
 
 
 async def test_the_estimated_wait_follows_the_measured_rate() -> None:
-    def slow(items: list[int], has_left: HasLeft, worker: int) -> list[int]:
+    def slow(items: list[int], has_left: HasLeft, worker: int | None) -> list[int]:
         time.sleep(0.05 * len(items))
         return items
 
@@ -135,7 +189,7 @@ async def test_an_item_whose_caller_left_is_not_run_and_frees_its_place() -> Non
 async def test_running_work_is_told_who_has_left() -> None:
     entered, seen, stages = threading.Event(), list[list[bool]](), list[str]()
 
-    def steps(items: list[int], has_left: HasLeft, worker: int) -> list[int | None]:
+    def steps(items: list[int], has_left: HasLeft, worker: int | None) -> list[int | None]:
         entered.set()
         until = time.monotonic() + 5
         while not has_left(0) and time.monotonic() < until:
@@ -156,7 +210,7 @@ async def test_running_work_is_told_who_has_left() -> None:
 async def test_one_poisonous_item_fails_alone_among_63_good_ones() -> None:
     gate = Gate()
 
-    def picky(items: list[int], has_left: HasLeft, worker: int) -> list[int]:
+    def picky(items: list[int], has_left: HasLeft, worker: int | None) -> list[int]:
         results = gate(items, has_left, worker)
         if 13 in items:
             raise RuntimeError("cannot stand 13")
@@ -178,7 +232,7 @@ async def test_one_poisonous_item_fails_alone_among_63_good_ones() -> None:
 
 
 async def test_a_wrong_number_of_results_reaches_nobody() -> None:
-    def forgetful(items: list[int], has_left: HasLeft, worker: int) -> list[int]:
+    def forgetful(items: list[int], has_left: HasLeft, worker: int | None) -> list[int]:
         return items[1:] if len(items) > 1 or items == [3] else items
 
     batcher = started(forgetful, max_batch_size=8)
@@ -199,7 +253,7 @@ async def test_no_result_for_a_caller_who_still_waits_is_an_error() -> None:
 async def test_five_thousand_submissions_with_leavers_and_failures_leave_nothing_behind() -> None:
     dice = random.Random(4)
 
-    def moody(items: list[int], has_left: HasLeft, worker: int) -> list[int]:
+    def moody(items: list[int], has_left: HasLeft, worker: int | None) -> list[int]:
         if any(item % 97 == 0 for item in items):
             raise ValueError("a multiple of 97")
         return doubled(items, has_left, worker)

@@ -49,7 +49,7 @@ async def test_an_expired_item_is_not_run_even_when_the_loop_was_too_busy_to_say
 async def test_running_work_is_told_of_a_deadline_even_when_the_loop_was_too_busy_to_say_so() -> None:
     told = threading.Event()
 
-    def until_left(items: list[int], has_left: HasLeft, worker: int) -> list[None]:
+    def until_left(items: list[int], has_left: HasLeft, worker: int | None) -> list[None]:
         until = time.monotonic() + 5
         while not has_left(0) and time.monotonic() < until:
             time.sleep(0.001)
@@ -67,7 +67,7 @@ async def test_running_work_is_told_of_a_deadline_even_when_the_loop_was_too_bus
 async def test_what_expires_in_a_failing_batch_is_not_tried_again() -> None:
     tried = list[list[int]]()
 
-    def failing_late(items: list[int], has_left: HasLeft, worker: int) -> list[int]:
+    def failing_late(items: list[int], has_left: HasLeft, worker: int | None) -> list[int]:
         tried.append(items)
         if len(items) > 1:
             time.sleep(0.3)

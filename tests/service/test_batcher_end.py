@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from service.batcher import DrainingError, WorkerDiedError
-from tests.service.batching import Gate, HasLeft, doubled, started, submitted
+from tests.service.batching import Gate, HasLeft, doubled, started, submitted, worker_number
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +56,7 @@ async def test_a_worker_that_will_not_end_does_not_keep_its_callers() -> None:
 async def test_the_death_of_the_worker_is_seen_and_ends_every_future() -> None:
     gate = Gate()
 
-    def dying(items: list[int], has_left: HasLeft, worker: int) -> list[int]:
+    def dying(items: list[int], has_left: HasLeft, worker: int | None) -> list[int]:
         gate(items, has_left, worker)
         raise SystemExit
 
@@ -85,9 +85,9 @@ async def test_an_idle_worker_counts_as_neither_busy_nor_dead() -> None:
 async def test_the_death_of_one_worker_is_seen_and_the_others_go_on() -> None:
     gates = [Gate(), Gate()]
 
-    def mortal(items: list[int], has_left: HasLeft, worker: int) -> list[int]:
-        results = gates[worker](items, has_left, worker)
-        if worker == 0:
+    def mortal(items: list[int], has_left: HasLeft, worker: int | None) -> list[int]:
+        results = gates[worker_number()](items, has_left, worker)
+        if worker_number() == 0:
             raise SystemExit
         return results
 

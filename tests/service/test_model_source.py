@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from service.model_source import LoadedModel, ModelSource
 from service.settings import Settings
 from shared.bundle import CURRENT, MANIFEST, Bundle, BundleError, publish
-from shared.captioner import Captioner, load_captioners
+from shared.captioner import Captioner, Captioners, load_captioners
 from shared.engine import load_engine
 from tests.service import pictures
 from tests.service.conftest import metric_value, serving
@@ -127,7 +127,8 @@ def test_pictures_of_two_models_in_one_batch_go_to_their_own(tiny_bundle: Path, 
         old = pipeline.models.current
         other = TroubledEngine(load_engine(Settings().engine, old.captioner.bundle))
         other.gate.set()
-        new = replace(old, captioners=(Captioner(old.captioner.bundle, other),))
+        captioner = Captioner(old.captioner.bundle, other)
+        new = replace(old, captioners=Captioners((captioner,), captioner))
 
         async def caption_with(model: LoadedModel, number: int = 0) -> str:
             options = old.captioner.bundle.decode

@@ -32,18 +32,21 @@ def test_many_workers_say_what_one_says(tiny_bundle: Path) -> None:
 
 
 def test_every_worker_has_an_engine_of_its_own(tiny_bundle: Path) -> None:
-    first, second = load_captioners(tiny_bundle, engine="openvino", workers=2)
-    assert first.bundle is second.bundle
-    assert first._engine is not second._engine
+    (first, second), alone = load_captioners(tiny_bundle, engine="openvino", threads=2, workers=2)
+    assert first.bundle is second.bundle is alone.bundle
+    assert len({id(captioner._engine) for captioner in (first, second, alone)}) == 3
 
 
-@pytest.mark.parametrize(("workers", "threads", "each"), [(1, 4, 4), (2, 4, 2), (3, 2, 1)])
+@pytest.mark.parametrize(
+    ("workers", "threads", "loaded"),
+    [(1, 4, [4]), (2, 4, [2, 2, 4]), (3, 2, [1, 1, 1, 2]), (0, 2, [1, 1, 2]), (0, 1, [1])],
+)
 def test_the_workers_share_the_threads_out(
-    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, workers: int, threads: int, each: int
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, workers: int, threads: int, loaded: list[int]
 ) -> None:
     asked: list[int] = []
     monkeypatch.setattr(
         "shared.openvino_engine.load_openvino_engine", lambda bundle, *, precision, threads: asked.append(threads)
     )
     load_engines("openvino", Bundle.load(tiny_bundle), threads=threads, workers=workers)
-    assert asked == [each] * workers
+    assert asked == loaded
