@@ -28,6 +28,8 @@ from shared.engine import EngineError
 
 logger = logging.getLogger("service")
 
+SWITCH_INTERVAL_S = 0.0005
+"""Engines need Python's lock for a moment between two steps; nobody holds it for longer than this while they wait."""
 LAST_REQUESTS_S = 0.2
 """For requests that were on their way as the port was closed, and for their answers."""
 SHUTTING_DOWN = "the service is shutting down"
@@ -44,6 +46,7 @@ def main() -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     logger.info("settings: %s", " ".join(f"{name}={value}" for name, value in settings))
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     # While the model is loaded nobody has anything to lose, and a thread that loads cannot be stopped otherwise.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))

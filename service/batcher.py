@@ -24,8 +24,8 @@ from typing import Generic, TypeAlias, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-LINGER_S = 0.01
-"""How long a batch may wait for items that are known to come."""
+LINGER_S = 0.06
+"""How long a batch may wait for items that are known to come: on a CPU what prepares them has use for the core."""
 
 logger = logging.getLogger(__name__)
 
@@ -261,8 +261,9 @@ class Batcher(Generic[Item, Result]):
         return batch != []
 
     def _is_complete(self) -> bool:
-        """Whether waiting would not make the batch larger."""
-        return self._closing or not self._coming() or not 0 < len(self._queue) < self._max_batch_size
+        """Whether waiting would make the batch no larger, or leave a core without work."""
+        idle = sum(not worker.batch for worker in self._workers)
+        return self._closing or self._coming() < idle or not 0 < len(self._queue) < self._max_batch_size
 
     def _outcomes(
         self, worker: _Worker[Item, Result], batch: list[_Entry[Item, Result]]

@@ -3,7 +3,7 @@
     CAPTION_MODEL      a bundle, or a volume whose `current` names one; unset: the embedded default
     CAPTION_ENGINE     auto (torch where there is a GPU, else openvino) | openvino | torch
     CAPTION_THREADS    0: every CPU that the container may use
-    CAPTION_WORKERS    0: one for each GPU, one on a CPU
+    CAPTION_WORKERS    0: one for each GPU, or for each CPU up to 8
 
 A variable that is not in the list is refused, so a misspelt one cannot be overlooked.
 """

@@ -112,10 +112,10 @@ async def test_idle_workers_share_what_waits() -> None:
         sizes.append(len(items))
         return gate(items, has_left, worker)
 
-    coming = [True]
-    batcher = started(held, workers=2, max_batch_size=8, coming=lambda: int(coming[0]))
+    coming = [2]
+    batcher = started(held, workers=2, max_batch_size=8, coming=lambda: coming[0])
     tasks = [await submitted(batcher, i) for i in range(6)]
-    coming[0] = False
+    coming[0] = 0
     for _ in range(2):
         await gate.first_batch_runs()
     gate.opened.set()
