@@ -23,7 +23,7 @@ from service.model_source import LoadedModel, ModelSource
 from service.observation import Observation
 from service.pipeline import Pipeline
 from service.rate_limit import RateLimiter
-from service.request_metrics import CLIENT_LEFT
+from service.request_metrics import CLIENT_LEFT, NO_ROUTE
 from service.routes import operation, pages, probes, router
 from service.settings import Settings, SettingsError
 from service.threads import in_passing_thread
@@ -58,7 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
     metrics.watch_workers(lambda: pipeline.batcher.workers)
     for route, method, codes in expected_requests(router, probes, operation, pages):
         metrics.requests.expect(route, method, codes)
-    metrics.requests.expect("/openapi.json", "GET", (200,))
+    metrics.requests.expect(NO_ROUTE, "GET", (200,))  # Starlette's own: the OpenAPI document
     lifespan = _lifespan(
         pipeline, tracing, reload_poll_s=settings.reload_poll_s, drain_timeout_s=settings.drain_timeout_s
     )

@@ -88,7 +88,7 @@ class Observation:
         level = logging.DEBUG if route in QUIET_ROUTES else logging.INFO
         if logger.isEnabledFor(level):
             fields = _log_fields(record, route, method, status, ended, trace_id)
-            logger.log(level, "%s %s %d", method, route, status, extra={FIELDS: fields})
+            logger.log(level, "answered", extra={FIELDS: fields})
 
 
 def server_timing(record: RequestRecord) -> bytes:

@@ -13,7 +13,7 @@ CLIENT_LEFT = 499
 
 
 class RequestMetrics:
-    """Runs on the event loop alone."""
+    """On the event loop alone."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.in_flight = 0
@@ -39,14 +39,15 @@ class RequestMetrics:
         self._durations: dict[str, Histogram] = {}
         self._methods: set[tuple[str, str]] = set()
         for method in METHODS:
-            self.expect(NO_ROUTE, method, (404,))
+            self.expect(NO_ROUTE, method, (404, 405))
+        self._counter(NO_ROUTE, OTHER_METHOD, 404)
 
     def expect(self, route: str, method: str, codes: Iterable[int]) -> None:
         """Make the series of a route before its first request."""
         self._methods.add((route, method))
         for code in codes:
             self._counter(route, method, code)
-        self._counter(route, OTHER_METHOD, 404 if route == NO_ROUTE else 405)
+        self._counter(route, OTHER_METHOD, 405)
         self._durations[route] = self._duration.labels(route)
 
     def known_method(self, route: str, method: str) -> str:

@@ -36,7 +36,7 @@ def test_the_logs_hold_no_key_no_file_name_no_query_and_nothing_of_a_picture(tin
         program.process.terminate()
         assert program.ended() == 0
         logs = program.printed()
-    assert logs.count("POST /caption 4") == 72, "the lines of requests are missing"
+    assert logs.count("method=POST route=/caption status=") == 72, "the lines of requests are missing"
     assert [line for line in logs.splitlines() if "private" in line] == []
 
 
