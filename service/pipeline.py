@@ -73,7 +73,7 @@ Result = TypeVar("Result")
 
 @dataclass(slots=True)
 class _Caller:
-    record: RequestRecord
+    record: RequestRecord | None
     work: Work | None = None
 
     @property
@@ -82,7 +82,8 @@ class _Caller:
 
     async def wait_for(self, work: Work) -> Captioned:
         self.work = work
-        self.record.wait_for(work.passage)
+        if self.record:
+            self.record.wait_for(work.passage)
         return await work.result()
 
 
@@ -176,7 +177,7 @@ class Pipeline:
         model: LoadedModel,
         *,
         timeout_s: float = math.inf,
-        record: RequestRecord,
+        record: RequestRecord | None = None,
     ) -> Captioned:
         """`picture` runs in the decode pool: finding the bytes in a large form takes its time, too.
 
