@@ -141,7 +141,7 @@ def padded(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 class Captioners(NamedTuple):
-    """For each worker one, and one for a batch while no worker works (see `shared.engine.Engines`); all say the same."""
+    """For each worker one, and one for a batch while no worker works (`shared.engine.Engines`); all say the same."""
 
     workers: tuple[Captioner, ...]
     alone: Captioner
