@@ -67,12 +67,12 @@ service/kubernetes/monitoring/prometheus-rule.yaml: service/monitoring/rules.yml
 
 .venv-dev/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-dev
-	$(DEV)/pip install --quiet --editable '.[trainer,lite-weights,dev]'
+	$(DEV)/pip install --quiet --editable '.[otel,trainer,lite-weights,dev]'
 	touch $@
 
 .venv-bench/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-bench
-	$(BENCH)/pip install --quiet --editable '.[trainer,bench]'
+	$(BENCH)/pip install --quiet --editable '.[otel,trainer,bench]'
 	touch $@
 
 clean:

@@ -19,6 +19,7 @@ import uvicorn
 
 from service.app import create_app
 from service.last_words import refuse_open, refuse_waiting
+from service.logs import UnhurriedStream, configure_logging
 from service.pipeline import Pipeline
 from service.server import PortError, admin_server, bound_socket, uvicorn_config
 from service.settings import Settings, SettingsError, read_settings
@@ -38,17 +39,14 @@ def main() -> int:
         settings = read_settings()
     except SettingsError as error:
         return _refuse(error, 2)
-    logging.basicConfig(
-        stream=sys.stdout,
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    log = UnhurriedStream(sys.stdout)
+    configure_logging(log, level=settings.log_level, log_format=settings.log_format)
     logger.info("settings: %s", " ".join(f"{name}={value}" for name, value in settings))
     # While the model is loaded nobody has anything to lose, and a thread that loads cannot be stopped otherwise.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     try:
-        asyncio.run(serve(settings))
+        asyncio.run(serve(settings, log))
     except SettingsError as error:
         return _refuse(error, 2)
     except (BundleError, EngineError, PortError) as error:
@@ -56,8 +54,9 @@ def main() -> int:
     return 0
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, log: UnhurriedStream) -> None:
     app = create_app(settings)
+    log.on_drop = app.state.metrics.log_lines_dropped.inc
     with bound_socket(settings.host, settings.port) as listener:
         async with app.router.lifespan_context(app), admin_server(app.state.admin, settings):
             server = uvicorn.Server(uvicorn_config(app, settings))

@@ -1,24 +1,31 @@
 """The service as one ASGI app: settings are unpacked here, and nothing below sees them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import TypeAlias
+from itertools import chain
+from typing import TYPE_CHECKING, TypeAlias
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CollectorRegistry
 
 from service import errors
 from service.access import admission
 from service.cpus import available_cpus
 from service.keys import Keys
-from service.metrics import Metrics, RequestMetrics, build_info
+from service.metrics import Metrics
+from service.model_metrics import build_info
 from service.model_source import LoadedModel, ModelSource
+from service.observation import Observation
 from service.pipeline import Pipeline
 from service.rate_limit import RateLimiter
-from service.routes import RELOAD_ERRORS, operation, pages, probes, router
-from service.settings import Settings
+from service.request_metrics import CLIENT_LEFT, NO_ROUTE
+from service.routes import operation, pages, probes, router
+from service.settings import Settings, SettingsError
 from service.threads import in_passing_thread
 from service.unread import UnreadBodies
 from service.upload import Uploads
@@ -26,28 +33,36 @@ from service.web_security import SecurityHeaders, cors
 from shared.captioner import load_captioners
 from shared.image import ImageLimits
 
+if TYPE_CHECKING:
+    from service.tracing import Tracing
+
 Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
-EXPECTED_REQUESTS = {
-    ("/caption", "POST"): (200, *errors.statuses(errors.CAPTION_ERRORS)),
-    ("/model/reload", "POST"): (200, *errors.statuses(RELOAD_ERRORS)),
-    **{(path, "GET"): (200,) for path in ("/model", "/livez", "/readyz", "/startupz", "/metrics")},
-}
+# FastAPI's own spans would tell queries, and would follow whatever the environment says.
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+FLUSH_S = 3.0
+"""For the last spans, when whoever takes them does not answer."""
 
 
 def create_app(settings: Settings) -> FastAPI:
     """Starts nothing: the lifespan loads the model, raises BundleError or EngineError, and drains at the end.
 
-    With a port for operators, `state.admin` is the app for it. Raises SettingsError for API keys that cannot be read.
+    With a port for operators, `state.admin` is the app for it. Raises SettingsError for API keys that cannot be read,
+    and for tracing without what it needs.
     """
     metrics = Metrics(CollectorRegistry(), reject_reasons=errors.REJECT_REASONS)
-    pipeline = _pipeline(settings, metrics)
+    tracing = _tracing() if settings.tracing else None
+    pipeline = _pipeline(settings, metrics, tracing)
     metrics.watch_queue(lambda: pipeline.waiting, settings.max_queue_size)
     metrics.watch_decode_threads(lambda: pipeline.decode_pool.stuck)
-    for (route, method), codes in EXPECTED_REQUESTS.items():
-        metrics.expect_route(route, method, codes)
-    lifespan = _lifespan(pipeline, reload_poll_s=settings.reload_poll_s, drain_timeout_s=settings.drain_timeout_s)
-    app = _bare_app("Image caption service", metrics, pipeline, lifespan, settings.cors_origins)
+    metrics.watch_workers(lambda: pipeline.batcher.workers)
+    for route, method, codes in expected_requests(router, probes, operation, pages):
+        metrics.requests.expect(route, method, codes)
+    metrics.requests.expect(NO_ROUTE, "GET", (200,))  # Starlette's own: the OpenAPI document
+    lifespan = _lifespan(
+        pipeline, tracing, reload_poll_s=settings.reload_poll_s, drain_timeout_s=settings.drain_timeout_s
+    )
+    app = _bare_app("Image caption service", metrics, pipeline, tracing, lifespan, settings.cors_origins)
     app.state.uploads = Uploads(
         max_bytes=settings.max_bytes,
         max_total_bytes=settings.max_upload_bytes,
@@ -57,7 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
     keys = Keys(settings.api_keys_file) if settings.api_keys_file else None
     limiter = RateLimiter(rate=settings.rate_limit, burst=settings.rate_burst) if settings.rate_limit else None
     app.include_router(router, dependencies=admission(keys, limiter))
-    app.state.admin = None if settings.admin_port is None else _bare_app("Operation", metrics, pipeline)
+    app.state.admin = None if settings.admin_port is None else _bare_app("Operation", metrics, pipeline, tracing)
     operated = app.state.admin or app
     operated.include_router(probes)
     operated.include_router(operation, dependencies=admission(keys, None))
@@ -68,6 +83,7 @@ def _bare_app(
     title: str,
     metrics: Metrics,
     pipeline: Pipeline,
+    tracing: "Tracing | None",
     lifespan: Lifespan | None = None,
     cors_origins: Sequence[str] = (),
 ) -> FastAPI:
@@ -79,6 +95,7 @@ def _bare_app(
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
+        telemetry=NO_TELEMETRY,
     )
     app.state.metrics = metrics
     app.state.pipeline = pipeline
@@ -88,12 +105,29 @@ def _bare_app(
     if cors_origins:
         app.add_middleware(cors, origins=cors_origins)
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(RequestMetrics, metrics=metrics)
+    app.add_middleware(Observation, metrics=metrics, tracing=tracing)
     app.add_middleware(UnreadBodies)
     return app
 
 
-def _pipeline(settings: Settings, metrics: Metrics) -> Pipeline:
+def expected_requests(*routers: APIRouter) -> Iterator[tuple[str, str, list[int]]]:
+    """Every route with its method and the statuses that it answers with, as they are declared."""
+    for route in chain.from_iterable(each.routes for each in routers):
+        assert isinstance(route, APIRoute)
+        codes = [route.status_code or 200, *map(int, route.responses)]
+        for method in route.methods or ():
+            yield route.path, method, [*codes, CLIENT_LEFT] if method == "POST" else codes
+
+
+def _tracing() -> "Tracing":
+    try:
+        from service.tracing import exporting
+    except ImportError as error:
+        raise SettingsError("CAPTION_TRACING is on, but the extra 'otel' is not installed") from error
+    return exporting(version=build_info()["version"])
+
+
+def _pipeline(settings: Settings, metrics: Metrics, tracing: "Tracing | None") -> Pipeline:
     cpus = settings.threads or available_cpus()
     load = partial(
         load_captioners,
@@ -105,8 +139,8 @@ def _pipeline(settings: Settings, metrics: Metrics) -> Pipeline:
     models = ModelSource(
         settings.model,
         load,
-        on_change=lambda model: metrics.serve_model(model_labels(model)),
-        on_reload=metrics.reload,
+        on_change=lambda model: metrics.models.serve(model_labels(model)),
+        on_reload=metrics.models.reload,
     )
     return Pipeline(
         models=models,
@@ -121,10 +155,13 @@ def _pipeline(settings: Settings, metrics: Metrics) -> Pipeline:
         timeout_s=settings.timeout_s,
         stuck_after_s=settings.stuck_after_s,
         metrics=metrics,
+        on_batch=tracing.batch if tracing else None,
     )
 
 
-def _lifespan(pipeline: Pipeline, *, reload_poll_s: float, drain_timeout_s: float) -> Lifespan:
+def _lifespan(
+    pipeline: Pipeline, tracing: "Tracing | None", *, reload_poll_s: float, drain_timeout_s: float
+) -> Lifespan:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         models = pipeline.models
@@ -137,6 +174,9 @@ def _lifespan(pipeline: Pipeline, *, reload_poll_s: float, drain_timeout_s: floa
             if watching is not None:
                 watching.cancel()
             await pipeline.drain(drain_timeout_s)
+            if tracing is not None:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(in_passing_thread(tracing.close), FLUSH_S)
 
     return lifespan
 

@@ -80,7 +80,16 @@ class _Worker(Generic[Item, Result]):
     number: int
     alive: bool = True
     busy_since: float | None = None
+    busy_s: float = 0.0
     batch: list[_Entry[Item, Result]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    number: int
+    alive: bool
+    busy_s: float
+    """In batches that have ended."""
 
 
 _Outcome: TypeAlias = tuple[_Entry[Item, Result], Result | BatcherError | None]
@@ -89,8 +98,8 @@ _Outcome: TypeAlias = tuple[_Entry[Item, Result], Result | BatcherError | None]
 class Batcher(Generic[Item, Result]):
     """`process(items, has_left, worker)` returns one result per item, in order; None only where `has_left(i)` is true.
 
-    Workers are numbered from 0, and each runs one call at a time. `on_batch(size)` and `on_wait(seconds)` run on their
-    threads; `on_cancel` hears "queue" or "engine" on the loop.
+    Workers are numbered from 0, and each runs one call at a time. `on_batch(size)`, `on_wait(seconds)` and `on_split()`
+    run on their threads; `on_cancel` hears "queue" or "engine" on the loop.
     """
 
     def __init__(
@@ -101,12 +110,13 @@ class Batcher(Generic[Item, Result]):
         max_queue_size: int,
         on_batch: Callable[[int], None] = lambda size: None,
         on_wait: Callable[[float], None] = lambda seconds: None,
+        on_split: Callable[[], None] = lambda: None,
         on_cancel: Callable[[str], None] = lambda stage: None,
     ) -> None:
         self._process = process
         self._max_batch_size = max_batch_size
         self._max_queue_size = max_queue_size
-        self._on_batch, self._on_wait, self._on_cancel = on_batch, on_wait, on_cancel
+        self._on_batch, self._on_wait, self._on_split, self._on_cancel = on_batch, on_wait, on_split, on_cancel
         self._queue: deque[_Entry[Item, Result]] = deque()
         self._open: set[_Entry[Item, Result]] = set()
         self._changed = threading.Condition()
@@ -130,6 +140,10 @@ class Batcher(Generic[Item, Result]):
     def alive(self) -> bool:
         """Whether every worker is; the others go on without one that died."""
         return self._workers != [] and all(worker.alive for worker in self._workers)
+
+    @property
+    def workers(self) -> list[WorkerState]:
+        return [WorkerState(worker.number, worker.alive, worker.busy_s) for worker in self._workers]
 
     @property
     def depth(self) -> int:
@@ -253,7 +267,7 @@ class Batcher(Generic[Item, Result]):
         batch = [entry for entry in batch if not entry.gone]
         if not batch:
             return []
-        worker.busy_since = time.monotonic()
+        began = worker.busy_since = time.monotonic()
         try:
             results = self._process([entry.item for entry in batch], lambda i: batch[i].gone, worker.number)
             return list(zip(batch, results, strict=True))
@@ -263,6 +277,8 @@ class Batcher(Generic[Item, Result]):
                 return [(batch[0], BatchItemError(f"{type(error).__name__}: {error}"))]
         finally:
             worker.busy_since = None
+            worker.busy_s += time.monotonic() - began
+        self._on_split()
         half = len(batch) // 2
         return self._outcomes(worker, batch[:half]) + self._outcomes(worker, batch[half:])
 

@@ -14,7 +14,7 @@ import hashlib
 import math
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, TypeVar
 
@@ -25,6 +25,7 @@ from service.batcher import Batcher, DeadlineExceededError, DrainingError, Queue
 from service.decode_pool import DecodePool
 from service.metrics import Metrics
 from service.model_source import LoadedModel, ModelSource
+from service.passage import Passage, RequestRecord, Stage
 from service.shared_work import Cache, InFlight, SharedWork
 from shared.bundle import DecodeOptions
 from shared.captioner import Caption
@@ -72,11 +73,17 @@ Result = TypeVar("Result")
 
 @dataclass(slots=True)
 class _Caller:
+    record: RequestRecord
     work: Work | None = None
 
     @property
     def stage(self) -> str:
         return self.work.stage if self.work else "decode"
+
+    async def wait_for(self, work: Work) -> Captioned:
+        self.work = work
+        self.record.wait_for(work.passage)
+        return await work.result()
 
 
 class Pipeline:
@@ -95,7 +102,9 @@ class Pipeline:
         timeout_s: float,
         stuck_after_s: float,
         metrics: Metrics,
+        on_batch: Callable[[Sequence[Passage], Sequence[Stage]], None] | None = None,
     ) -> None:
+        """`on_batch` hears of every batch that has ended, on the thread of its worker."""
         self.models = models
         self.draining = False
         self._in_flight = 0
@@ -105,7 +114,7 @@ class Pipeline:
         self._max_queue_size, self._max_queue_bytes = max_queue_size, max_queue_bytes
         self._timeout_s = timeout_s
         self._stuck_after_s = stuck_after_s
-        self._metrics = metrics
+        self._metrics, self._on_batch = metrics, on_batch
         self._decoding = 0
         self.decode_pool = DecodePool(decode_threads, timeout_s=decode_timeout_s, max_stuck=MAX_STUCK)
         self._in_flight_works = InFlight[Key, Captioned]()
@@ -116,6 +125,7 @@ class Pipeline:
             max_queue_size=max_queue_size,
             on_batch=metrics.batch_size.observe,
             on_wait=metrics.stage("queue").observe,
+            on_split=metrics.splits.inc,
         )
 
     @property
@@ -166,13 +176,14 @@ class Pipeline:
         model: LoadedModel,
         *,
         timeout_s: float = math.inf,
+        record: RequestRecord,
     ) -> Captioned:
         """`picture` runs in the decode pool: finding the bytes in a large form takes its time, too.
 
         `timeout_s` may only shorten the time that the service gives.
         """
         timeout_s = min(timeout_s, self._timeout_s)
-        caller = _Caller()
+        caller = _Caller(record)
         try:
             async with asyncio.timeout(timeout_s):
                 captioned = await self._caption(picture, options, model, caller)
@@ -191,18 +202,21 @@ class Pipeline:
         key = Key(digest, options, weakref.ref(model))
         if hit := self._cache.get(key):
             return hit
-        caller.work = self._in_flight_works.find(key)
-        if caller.work:
-            return replace(await caller.work.result(), cache="coalesced")
+        if under_way := self._in_flight_works.find(key):
+            return replace(await caller.wait_for(under_way), cache="coalesced")
         self._refuse_if_full()
-        caller.work = self._in_flight_works.begin(key, lambda work: self._work(data, key, model, work), "decode")
-        return await caller.work.result()
+        return await caller.wait_for(
+            self._in_flight_works.begin(key, lambda work: self._work(data, key, model, work), "decode")
+        )
 
     async def _work(self, data: bytes, key: Key, model: LoadedModel, work: Work) -> Captioned:
         """Has no deadline: its callers have theirs."""
         began = time.monotonic()
-        pixels = await self._in_pool(lambda: read_pixels(data, model.captioner.bundle.preprocessing, self._limits))
-        decode_s = time.monotonic() - began
+        preprocessing, on_size = model.captioner.bundle.preprocessing, self._metrics.pixels.observe
+        pixels = await self._in_pool(lambda: read_pixels(data, preprocessing, self._limits, on_size=on_size))
+        decoded = time.monotonic()
+        decode_s = decoded - began
+        work.passage.note("decode", began, decoded)
         self._metrics.stage("decode").observe(decode_s)
         work.stage = "queue"
         answer = await self.batcher.submit(PreparedImage(pixels, key.options, model, work), timeout_s=math.inf)
@@ -255,15 +269,28 @@ class Pipeline:
         self, items: list[PreparedImage], group: list[int], has_left: Callable[[int], bool], worker: int
     ) -> list[Caption | None]:
         captioner = items[group[0]].model.captioners[worker]
+        began = time.monotonic()
         captions = captioner.caption(
             [items[i].pixels for i in group],
             [items[i].options for i in group],
             lambda row: has_left(group[row]),
         )
         if first := next(filter(None, captions), None):
-            self._metrics.stage("encode").observe(first.encode_s)
-            self._metrics.stage("beam_search").observe(first.beam_search_s)
+            passages = [items[i].work.passage for i, caption in zip(group, captions, strict=True) if caption]
+            self._note_batch(passages, began, first)
+        for caption in filter(None, captions):
+            self._metrics.caption_made(len(caption.candidates[0].words), caption.log_probability)
         return captions
+
+    def _note_batch(self, passages: Sequence[Passage], began: float, first: Caption) -> None:
+        encoded = began + first.encode_s
+        stages = Stage("encode", began, encoded), Stage("beam_search", encoded, encoded + first.beam_search_s)
+        for stage in stages:
+            self._metrics.stage(stage.name).observe(stage.ended - stage.began)
+        if self._on_batch:
+            self._on_batch(passages, stages)
+        for passage in passages:
+            passage.stages += (Stage("queue", passage.stages[-1].ended, began), *stages)
 
 
 def _digested(data: bytes) -> tuple[bytes, bytes]:

@@ -23,6 +23,7 @@ from service.errors import (
     responses,
 )
 from service.model_source import ModelSource
+from service.passage import record_in
 from service.pipeline import Captioned, Pipeline
 from service.schemas import (
     CandidateBody,
@@ -101,7 +102,8 @@ async def caption(
         async with uploads.body(request) as body:
             picture = partial(picture_in, body, request.headers.get("content-type", ""))
             timeout_s = math.inf if x_request_timeout_ms is None else x_request_timeout_ms / 1000
-            work = pipeline.caption(picture, options, model, timeout_s=timeout_s)
+            record = record_in(request.scope)
+            work = pipeline.caption(picture, options, model, timeout_s=timeout_s, record=record)
             captioned = await unless_client_leaves(request.receive, work)
     answer = caption_body(captioned, bundle, explain=query.explain, total_s=time.monotonic() - began)
     version = {MODEL_VERSION: quote(bundle.version)}
@@ -170,7 +172,7 @@ async def metrics(request: Request) -> Response:
     return Response(encode(request.app.state.metrics.registry), media_type=content_type)
 
 
-@pages.get("/")
+@pages.get("/", status_code=307)
 async def home() -> RedirectResponse:
     return RedirectResponse("docs")
 

@@ -23,7 +23,6 @@ class PortError(OSError):
 
 
 def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    _keep_secrets_out_of_logs()
     connections = Connections(
         max_connections=settings.max_connections,
         header_timeout_s=settings.header_timeout_s,
@@ -35,7 +34,7 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         ws="none",
         lifespan="off",
         log_config=None,
-        access_log=settings.log_level == "debug",
+        access_log=False,
         server_header=False,
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=LAST_WORDS_S,
@@ -71,17 +70,3 @@ def bound_socket(host: str, port: int) -> socket.socket:
         listener.close()
         raise PortError(f"cannot listen on {host}:{port}: {error.strerror}") from error
     return listener
-
-
-def _keep_secrets_out_of_logs() -> None:
-    """Access lines without queries; of Pillow no debug lines, which hold what is inside a picture."""
-    access = logging.getLogger("uvicorn.access")
-    if _without_query not in access.filters:
-        access.addFilter(_without_query)
-    logging.getLogger("PIL").setLevel(logging.INFO)
-
-
-def _without_query(record: logging.LogRecord) -> bool:
-    if isinstance(record.args, tuple):
-        record.args = tuple(part.partition("?")[0] if isinstance(part, str) else part for part in record.args)
-    return True

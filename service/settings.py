@@ -18,6 +18,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.logs import LogFormat
+
 PREFIX = "CAPTION_"
 FOREIGN = {"CAPTION_TEST_DATA"}
 # Kubernetes describes every Service of the namespace to every container, and one of them may be called "caption-...".
@@ -81,6 +83,8 @@ class Settings(BaseSettings):
     drain_timeout_s: Seconds = 30.0
     reload_poll_s: Seconds = 5.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: LogFormat = "text"
+    tracing: bool = False
 
 
 def read_settings() -> Settings:

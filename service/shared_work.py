@@ -5,6 +5,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
+from service.passage import Passage
+
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
@@ -14,6 +16,7 @@ class SharedWork(Generic[Value]):
 
     def __init__(self, work: "Callable[[SharedWork[Value]], Coroutine[Any, Any, Value]]", stage: str) -> None:
         self.stage = stage
+        self.passage = Passage()
         self.waiting = 0
         self.task = asyncio.create_task(work(self))
 

@@ -1,6 +1,7 @@
 """The body of a request: read within limits of bytes and time, then searched for its one picture."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from service.errors import (
     TooManyUploadsError,
     UnsupportedMediaTypeError,
 )
+from service.passage import Stage, record_in
 
 FIELD = "file"
 FRAMING_BYTES = 65_536
@@ -46,8 +48,11 @@ class Uploads:
             raise BodyTooLargeError(f"this body has {declared} bytes; a picture may have {self._max_bytes}")
         self._refuse_if_full(declared)
         body = bytearray()
+        record, began = record_in(request.scope), time.monotonic()
         try:
             await self._read(request, body, limit)
+            record.read = Stage("read", began, time.monotonic())
+            record.request_bytes = len(body)
             yield body
         finally:
             self._held -= len(body)

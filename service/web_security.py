@@ -41,8 +41,15 @@ def cors(app: ASGIApp, *, origins: Sequence[str]) -> CORSMiddleware:
         app,
         allow_origins=origins,
         allow_methods=("GET", "POST"),
-        allow_headers=("Authorization", "Content-Type", "X-API-Key", "X-Request-Timeout-Ms"),
-        expose_headers=("Retry-After", "X-Model-Version"),
+        allow_headers=(
+            "Authorization",
+            "Content-Type",
+            "X-API-Key",
+            "X-Request-Id",
+            "X-Request-Timeout-Ms",
+            "traceparent",
+        ),
+        expose_headers=("Retry-After", "Server-Timing", "X-Model-Version", "X-Request-Id"),
     )
 
 

@@ -8,7 +8,7 @@ the filters of `warnings` are shared by all threads.
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -111,12 +111,27 @@ class Preprocessing:
         return cls(values["size"], values["resize"], mean, std)
 
 
-def read_pixels(data: bytes, preprocessing: Preprocessing, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
-    """An image file as a model takes it, (size, size, 3); or an `InvalidImageError`."""
-    return to_array(read_image(data, limits, target=preprocessing.size), preprocessing)
+def read_pixels(
+    data: bytes,
+    preprocessing: Preprocessing,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    *,
+    on_size: Callable[[int], None] = lambda pixels: None,
+) -> NDArray[np.uint8]:
+    """An image file as a model takes it, (size, size, 3); or an `InvalidImageError`.
+
+    `on_size` hears how many pixels the file has, if its header can be read.
+    """
+    return to_array(read_image(data, limits, target=preprocessing.size, on_size=on_size), preprocessing)
 
 
-def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS, *, target: int | None = None) -> Image.Image:
+def read_image(
+    data: bytes,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    *,
+    target: int | None = None,
+    on_size: Callable[[int], None] = lambda pixels: None,
+) -> Image.Image:
     """The first frame, upright, RGB (alpha laid over white), without metadata; or an `InvalidImageError`.
 
     A JPEG that is much larger than the `target` it will be resized to is decoded at a half, a quarter or an eighth of
@@ -131,7 +146,7 @@ def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS, *, target: int
     if kind is None:
         raise UnsupportedImageError(f"the data starts with {data[:16]!r}; the types read are {', '.join(_STARTS)}")
     try:
-        return _decode(data, kind, limits, target)
+        return _decode(data, kind, limits, target, on_size)
     except InvalidImageError:
         raise
     except TooManyPiecesError as error:
@@ -143,9 +158,12 @@ def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS, *, target: int
         raise UndecodableImageError(message) from error
 
 
-def _decode(data: bytes, kind: str, limits: ImageLimits, target: int | None) -> Image.Image:
+def _decode(
+    data: bytes, kind: str, limits: ImageLimits, target: int | None, on_size: Callable[[int], None]
+) -> Image.Image:
     check_pieces(kind, data)
     image = _open_heif(data) if kind == "HEIF" else Image.open(io.BytesIO(data), formats=[kind])
+    on_size(image.width * image.height)
     _check_size(image, kind, limits)
     if target and kind == "JPEG":
         image.draft(None, (FINER * target, FINER * target))

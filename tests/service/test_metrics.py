@@ -1,18 +1,30 @@
 """What Prometheus sees."""
 
+import random
 import re
+import shutil
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from prometheus_client import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from starlette.testclient import TestClient
+from starlette.types import Message
 
+from service.app import create_app
+from service.settings import Settings
 from tests.service import pictures
-from tests.service.conftest import metric_value, serving
+from tests.service.conftest import PROJECT, metric_value, serving
+from tests.service.engines import TroubledEngine
 
-STAGES = ("decode", "queue", "encode", "beam_search")
+NOT_THERE = 'caption_requests_total{code="404",method="GET",route="none"}'
+STAGES = ("read", "decode", "queue", "encode", "beam_search", "reply")
 JPEG = {"content-type": "image/jpeg"}
 Metric = Callable[[str], float]
 
@@ -34,8 +46,55 @@ def test_every_series_is_there_before_the_first_picture(tiny_bundle: Path) -> No
     assert metric_value(text, "caption_queue_depth") == 0
     assert metric_value(text, "caption_queue_capacity") == 7
     assert metric_value(text, "caption_batch_size_count") == 0
-    assert "process_resident_memory_bytes" in text
     assert "_created" not in text
+
+
+def test_every_metric_that_the_readme_lists_is_there_at_the_start(tiny_bundle: Path) -> None:
+    table = (PROJECT / "service" / "README.md").read_text().partition("## Metrics")[2].partition("## ")[0]
+    listed = re.findall(r"^\| (.*?) \|", table, flags=re.MULTILINE)
+    names = [name for cell in listed for name in re.findall(r"`((?:caption|process|python)_\w+)", cell)]
+    assert len(names) > 20
+    with serving(model=tiny_bundle) as client:
+        text = client.get("/metrics").text
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, flags=re.MULTILINE))
+    assert [name for name in names if not any(known.startswith(name) for known in kinds)] == []
+    ours = {name.removesuffix("_info") for name in kinds if name.startswith("caption_")}
+    assert {name for name in ours if not any(name in listed for listed in names)} == set(), "the README lists all"
+
+
+@pytest.mark.anyio
+async def test_ten_thousand_random_urls_and_methods_add_no_series(tiny_bundle: Path) -> None:
+    app = create_app(Settings(model=tiny_bundle))
+    dice = random.Random(1)
+
+    def some(characters: str, length: int) -> str:
+        return "".join(dice.choices(characters, k=length))
+
+    async def answer_random() -> None:
+        real = dice.choice(["/caption", "/livez", "/model", "/model/reload", "/docs", "/openapi.json"])
+        path = dice.choice(["/", real, real + "/"]) + some("abc/%.\u00e9\0", dice.randrange(12))
+        path, method = dice.choice([(path, "GET"), (path, some("ABCDE", 5)), (real, some("PQ", 6)), (path, "DELETE")])
+        messages: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+        scope = {"type": "http", "method": method, "path": path, "query_string": some("ab=&", 9).encode()}
+
+        async def receive() -> Message:
+            return messages.pop()
+
+        async def send(message: Message) -> None:
+            pass
+
+        await app({**scope, "headers": [], "http_version": "1.1"}, receive, send)
+
+    def series() -> set[str]:
+        exposition = generate_latest(app.state.metrics.registry).decode()
+        return {line.rpartition(" ")[0] for line in exposition.splitlines() if not line.startswith("#")}
+
+    async with app.router.lifespan_context(app):
+        before = series()
+        for _ in range(10_000):
+            await answer_random()
+        assert series() == before
+    assert metric_value(generate_latest(app.state.metrics.registry).decode(), NOT_THERE) > 1000
 
 
 def test_a_caption_moves_request_stage_and_batch_series(client: TestClient, metric: Metric) -> None:
@@ -43,6 +102,10 @@ def test_a_caption_moves_request_stage_and_batch_series(client: TestClient, metr
         'caption_requests_total{code="200",method="POST",route="/caption"}',
         'caption_request_duration_seconds_count{route="/caption"}',
         "caption_batch_size_sum",
+        "caption_image_pixels_count",
+        "caption_length_words_count",
+        "caption_negative_log_probability_count",
+        "caption_request_size_bytes_count",
         *(f'caption_stage_duration_seconds_count{{stage="{stage}"}}' for stage in STAGES),
     ]
     before = [metric(series) for series in watched]
@@ -114,3 +177,78 @@ def test_two_apps_in_one_process_count_for_themselves(client: TestClient, tiny_b
     client.post("/caption", content=pictures.jpeg(), headers=JPEG)
     with serving(model=tiny_bundle) as other:
         assert metric_value(other.get("/metrics").text, "caption_batch_size_count") == 0
+
+
+def test_words_log_probability_pixels_and_bytes_are_those_of_the_picture(client: TestClient, metric: Metric) -> None:
+    sums = (
+        "caption_length_words_sum",
+        "caption_negative_log_probability_sum",
+        "caption_image_pixels_sum",
+        "caption_request_size_bytes_sum",
+    )
+    before = [metric(series) for series in sums]
+    photo = pictures.encoded(pictures.scene().resize((40, 30)), "PNG")
+    said = client.post("/caption", content=photo, headers={"content-type": "image/png"}).json()
+    moved = [metric(series) - value for series, value in zip(sums, before, strict=True)]
+    assert moved == pytest.approx([len(said["caption"].split()), -said["log_probability"], 1200, len(photo)])
+
+
+def test_a_reload_that_fails_and_the_one_that_mends_it_are_told(tiny_bundle: Path, tmp_path: Path) -> None:
+    for version in ("good", "bad"):
+        shutil.copytree(tiny_bundle, tmp_path / version)
+    (tmp_path / "bad" / "decoder.bin").write_bytes(b"")
+    (tmp_path / "current").write_text("good")
+    with serving(model=tmp_path, reload_poll_s=1000) as client:
+
+        def told(series: str) -> float:
+            return metric_value(client.get("/metrics").text, f"caption_model_last_reload_{series}")
+
+        loaded_at = told("success_timestamp_seconds")
+        assert time.time() - 60 < loaded_at <= time.time()
+        assert told("successful") == 1
+        (tmp_path / "current").write_text("bad")
+        assert client.post("/model/reload").json()["outcome"] == "failure"
+        assert told("successful") == 0
+        assert told("success_timestamp_seconds") == loaded_at
+        (tmp_path / "current").write_text("good")
+        assert client.post("/model/reload").json()["outcome"] == "success"
+        assert told("successful") == 1
+        assert told("success_timestamp_seconds") > loaded_at
+
+
+def test_workers_are_told_alive_and_for_how_long_they_worked(tiny_bundle: Path) -> None:
+    with serving(model=tiny_bundle, workers=2) as client:
+        client.post("/caption", content=pictures.jpeg(), headers=JPEG)
+        text = client.get("/metrics").text
+    assert [metric_value(text, f'caption_worker_alive{{worker="{i}"}}') for i in range(2)] == [1, 1]
+    busy = [metric_value(text, f'caption_worker_busy_seconds_total{{worker="{i}"}}') for i in range(2)]
+    assert sorted(seconds > 0 for seconds in busy) == [False, True]
+
+
+def test_a_batch_that_is_split_is_counted_and_its_captions_once(tiny_bundle: Path, engine: TroubledEngine) -> None:
+    def refuse_many(images: NDArray[np.uint8]) -> None:
+        if len(images) > 1:
+            raise ValueError("too many")
+
+    engine.trouble = refuse_many
+    with serving(model=tiny_bundle) as client, ThreadPoolExecutor(5) as threads:
+        asked = [threads.submit(client.post, "/caption", content=pictures.jpeg(0), headers=JPEG)]
+        assert engine.entered.acquire(timeout=20)
+        asked += [threads.submit(client.post, "/caption", content=pictures.jpeg(i), headers=JPEG) for i in range(1, 5)]
+        while client.app.state.pipeline.batcher.depth < 4:  # type: ignore[attr-defined]
+            time.sleep(0.01)
+        engine.gate.set()
+        assert {each.result().status_code for each in asked} == {200}
+        text = client.get("/metrics").text
+    assert metric_value(text, "caption_batch_splits_total") == 3, "4 in halves, and each half in halves"
+    assert metric_value(text, "caption_length_words_count") == 5
+
+
+def test_requests_in_flight_are_those_without_an_answer(tiny_bundle: Path, engine: TroubledEngine) -> None:
+    with serving(model=tiny_bundle) as client, ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(client.post, "/caption", content=pictures.jpeg(), headers=JPEG)
+        assert engine.entered.acquire(timeout=20)
+        assert metric_value(client.get("/metrics").text, "caption_requests_in_flight") == 2, "this one and that one"
+        engine.gate.set()
+        assert asked.result().status_code == 200
+        assert metric_value(client.get("/metrics").text, "caption_requests_in_flight") == 1
