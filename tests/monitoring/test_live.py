@@ -1,6 +1,9 @@
 """Prometheus beside the running service: it finds all that the dashboards ask for, and alerts come and go."""
 
 import math
+import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,10 +14,11 @@ import httpx2
 import pytest
 
 from shared.bundle import publish
+from tests.kubernetes.manifests import the
 from tests.monitoring import dashboards
 from tests.monitoring.prometheus import WINDOW, Prometheus, promtool, scraping
 from tests.service import pictures
-from tests.service.conftest import Program, running
+from tests.service.conftest import PROJECT, Program, running
 from tests.service.test_model_source import renamed
 
 pytestmark = pytest.mark.slow
@@ -77,9 +81,43 @@ def test_a_query_of_the_dashboard_finds_data(watching: Prometheus, panel: str, q
     assert watching.waits(lambda: has_data(watching, query), 10), query
 
 
+def test_every_query_of_the_training_dashboard_finds_data_while_a_run_goes_on(drawn_data: Path, tmp_path: Path) -> None:
+    with training(drawn_data, tmp_path / "run") as port, scraping(tmp_path, {"caption-trainer": port}) as prometheus:
+        assert prometheus.waits(lambda: prometheus.query("caption_trainer_epoch >= 1"), 60)
+        for query in dashboards.queries("training").values():
+            assert prometheus.waits(lambda query=query: has_data(prometheus, query), 10), query
+        done = promtool("check", "metrics", stdin=httpx2.get(f"http://127.0.0.1:{port}/metrics").text)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@contextmanager
+def training(data: Path, run: Path) -> Iterator[int]:
+    """The port of a run's metrics."""
+    command = [sys.executable, "-m", "trainer", "train", "--preset", "tiny", "--metrics-port", "0"]
+    process = subprocess.Popen(
+        [*command, "--data", str(data), "--model", str(run)], cwd=PROJECT, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr
+    try:
+        ports = (re.search(r"metrics on http://\S+:(\d+)", line) for line in process.stderr)
+        yield next(int(port[1]) for port in ports if port)
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
 def test_promtool_finds_nothing_amiss_in_the_metrics(service: Program, watching: Prometheus) -> None:
     done = promtool("check", "metrics", stdin=httpx2.get(f"{service.url}/metrics").text)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_autoscaler_is_told_of_a_wait(watching: Prometheus) -> None:
+    trigger = the("ScaledObject", "autoscaling")["spec"]["triggers"][0]["metadata"]
+    (sample,) = watching.query(trigger["query"].replace("[2m]", f"[{WINDOW}]"))
+    assert 0 < sample.value < float(trigger["threshold"])
+    (sample,) = watching.query(trigger["query"].replace("caption-service", "nobody"))
+    assert sample.value == 0
 
 
 def test_every_series_of_the_service_arrives(service: Program, watching: Prometheus) -> None:
