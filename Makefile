@@ -8,7 +8,7 @@ DATA ?= data
 export MALLOC_MMAP_THRESHOLD_ := 2000000000
 export MALLOC_TRIM_THRESHOLD_ := 4000000000
 
-.PHONY: run test test-slow test-containers bench bench-memory bench-training lint format train clean
+.PHONY: run test test-slow test-containers bench bench-memory bench-tracing bench-training lint format train clean
 
 run: .venv/installed
 	.venv/bin/python -m service
@@ -31,6 +31,10 @@ bench: .venv/installed .venv-bench/installed
 
 bench-memory: .venv/installed .venv-bench/installed
 	$(BENCH)/python -m tests.benchmarks.memory_growth
+
+# What traces cost in CPU, and how long /metrics takes while all CPUs are busy; 15 minutes.
+bench-tracing: .venv-dev/installed
+	$(DEV)/python -m tests.benchmarks.tracing
 
 # What caching and batching are worth, and how a run of COCO's size starts; needs 60 GB of disk that it does not fill.
 bench-training: .venv-dev/installed
@@ -72,7 +76,7 @@ service/kubernetes/monitoring/prometheus-rule.yaml: service/monitoring/rules.yml
 
 .venv-bench/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-bench
-	$(BENCH)/pip install --quiet --editable '.[otel,trainer,bench]'
+	$(BENCH)/pip install --quiet --editable '.[trainer,bench]'
 	touch $@
 
 clean:

@@ -61,6 +61,11 @@ class Optimisation:
         if group.size > 1:
             self._wrapped = DistributedDataParallel(learner, broadcast_buffers=False)
 
+    @property
+    def learning_rate(self) -> float:
+        """Of the decoder, in the last step."""
+        return self.optimizer.param_groups[0]["lr"]
+
     def learn(self, lessons: Sequence[Batch], words: float) -> float:
         """One step on `lessons`, whose loss is a mean over `words`: those of all processes. Returns this one's part."""
         self.learner.model.eval()

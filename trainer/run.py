@@ -28,6 +28,7 @@ from trainer.features import FeatureCache, cache_features
 from trainer.learner import Learner
 from trainer.loop import Lesson, Progress, caption_freely, train_one_epoch
 from trainer.optimisation import Optimisation
+from trainer.prometheus import RunMetrics
 from trainer.run_state import BEST, LOG, Position, restore_optimisation, save_last
 from trainer.self_critical import SelfCritic
 from trainer.stages import Stage, stages_of
@@ -55,9 +56,11 @@ class Run:
         vocabulary: Vocabulary,
         preprocessing: Preprocessing,
         record: dict[str, Any],
+        metrics: RunMetrics,
     ) -> None:
         self.config, self.folder, self.group, self.stopping = config, folder, group, stopping
         self.vocabulary, self.preprocessing, self.record = vocabulary, preprocessing, record
+        self.metrics = metrics
         self.lines: list[dict[str, Any]] = []
         """Of the log, one per epoch."""
 
@@ -73,6 +76,7 @@ class Run:
             averaged.load_state_dict(last.part("model"))
             logger.info("going on with a run of %d epochs and %d batches", len(self.lines), position.progress.batches)
         stages = stages_of(self.config)
+        self.metrics.begin(sum(stage.epochs for stage in stages), self.lines)
         for number, stage in enumerate(stages[position.stage :], start=position.stage):
             if number > position.stage:  # what is best so far goes on
                 best = load_checkpoint(self.folder / BEST).part("model")
@@ -200,6 +204,7 @@ class Run:
             return int(sequence.generate_state(1)[0])
 
         def after_step() -> None:
+            self.metrics.after_step(position.progress, optimisation.learning_rate)
             due = config.checkpoint_steps and optimisation.steps % config.checkpoint_steps == 0
             [stopping] = self.group.sum(self._asked_to_stop())
             if due or stopping:
@@ -240,7 +245,7 @@ class Run:
             "stage": stage.name,
             "loss": progress.loss / progress.words,
             "images_per_second": progress.images / progress.seconds,
-            "learning_rate": optimisation.optimizer.param_groups[0]["lr"],
+            "learning_rate": optimisation.learning_rate,
             "val": self.group.first(score(references_of(val), said) if self.group.is_first else {}),
         }
         if stage.is_self_critical:
@@ -264,6 +269,7 @@ class Run:
     def _keep(self, line: dict[str, Any], position: Position, optimisation: Optimisation) -> None:
         """Log the epoch; save the best weights, then where the run stands."""
         self.lines.append(line)
+        self.metrics.after_epoch(line, self.best["val"]["CIDEr-D"])
         if self.group.is_first:
             _log(self.lines, self.folder / LOG)
             if self.best is line:

@@ -19,13 +19,22 @@ from trainer.config import ConfigError, TrainConfig, preprocessing_of
 from trainer.distributed import process_group
 from trainer.evaluate.leakage import TRAINED_ON, record_trained_on
 from trainer.pretrained import load_encoder_weights
+from trainer.prometheus import exposed
 from trainer.run import Run
 from trainer.run_record import run_record
 from trainer.run_state import BEST, difference, load_last
 from trainer.stopping import stop_request
 
 
-def train(config: TrainConfig, data: Path, model_path: Path, *, resume: bool = True) -> dict[str, Any]:
+def train(
+    config: TrainConfig,
+    data: Path,
+    model_path: Path,
+    *,
+    resume: bool = True,
+    metrics_port: int | None = None,
+    metrics_textfile: Path | None = None,
+) -> dict[str, Any]:
     """Train on the splits below `data`, write checkpoints to `model_path`; returns the record of the best epoch.
 
     A run that `model_path` holds goes on where it was, unless not to `resume`. Raises DataError, WeightsError or
@@ -54,8 +63,11 @@ def train(config: TrainConfig, data: Path, model_path: Path, *, resume: bool = T
             remove_unfinished(model_path)
             if last is None:
                 record_trained_on(model_path / TRAINED_ON, photos, before=Path(config.start_from) if start else None)
-        run = Run(config, model_path, group, stopping, vocabulary, preprocessing, record)
-        return run.go(model, photos, subset_of(splits[config.val], config.val_subset), last)
+        val = subset_of(splits[config.val], config.val_subset)
+        first = group.is_first
+        with exposed(port=metrics_port if first else None, textfile=metrics_textfile if first else None) as metrics:
+            run = Run(config, model_path, group, stopping, vocabulary, preprocessing, record, metrics)
+            return run.go(model, photos, val, last)
 
 
 def load_start(folder: Path) -> Checkpoint:

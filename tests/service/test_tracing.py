@@ -150,7 +150,7 @@ def test_a_broken_traceparent_begins_a_trace_of_its_own(
     tiny_bundle: Path, spans: InMemorySpanExporter, traceparent: str
 ) -> None:
     with serving(model=tiny_bundle, tracing=True) as client:
-        assert client.get("/livez", headers={"traceparent": traceparent.encode()}).status_code == 200  # type: ignore[dict-item]
+        assert client.get("/livez", headers={b"traceparent": traceparent.encode()}).status_code == 200
     [span] = named(spans, "GET /livez")
     assert span.parent is None
 

@@ -24,8 +24,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="go on with the run in --model (%(default)s), or anew",
     )
+    parser.add_argument("--metrics-port", type=_port, help="for Prometheus, while the run lasts; 0 chooses a free one")
+    parser.add_argument("--metrics-textfile", type=Path, help="a .prom file for node_exporter's textfile collector")
     for field in dataclasses.fields(TrainConfig):
         _add_flag(parser, field)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; give a number from 0 to 65535")
+    return int(text)
 
 
 def _add_flag(parser: argparse.ArgumentParser, field: "dataclasses.Field[Any]") -> None:
@@ -46,7 +54,14 @@ def run(options: argparse.Namespace) -> int | None:
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     config = load_config(options.preset, given)
     try:
-        best = train(config, options.data, options.model, resume=options.resume == "auto")
+        best = train(
+            config,
+            options.data,
+            options.model,
+            resume=options.resume == "auto",
+            metrics_port=options.metrics_port,
+            metrics_textfile=options.metrics_textfile,
+        )
     except StoppedError as stopped:
         logging.getLogger("trainer").warning("%s", stopped)
         return EXIT_STOPPED
