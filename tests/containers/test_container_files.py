@@ -108,7 +108,10 @@ def test_what_the_compose_file_mounts_is_there() -> None:
 
 def test_prometheus_looks_for_what_the_compose_file_brings_up() -> None:
     jobs = yaml.safe_load((PROJECT / "service/monitoring/prometheus.yml").read_text())["scrape_configs"]
-    names = {name for job in jobs for lookup in job.get("dns_sd_configs", ()) for name in lookup["names"]}
+    lookups = [lookup for job in jobs for lookup in job.get("dns_sd_configs", ())]
+    names = {name for lookup in lookups for name in lookup["names"]}
+    train = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services"]["trainer"]["command"][0]
+    assert [lookup["port"] for lookup in lookups] == [8000, int(train.partition("--metrics-port ")[2].split()[0])]
     assert (
         names == {"service", "trainer"} <= set(yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services"])
     )

@@ -165,6 +165,8 @@ def test_every_port_that_is_named_is_one_of_the_container() -> None:
     assert {endpoint["port"] for endpoint in the("ServiceMonitor", "monitoring")["spec"]["endpoints"]} <= {
         port["name"] for port in service
     }
+    trainer = {port["name"] for port in pods()["trainer"]["containers"][0]["ports"]}
+    assert {end["port"] for end in the("PodMonitor", "monitoring")["spec"]["podMetricsEndpoints"]} == trainer
     allowed = {port["port"] for rule in the("NetworkPolicy", "base")["spec"]["ingress"] for port in rule["ports"]}
     assert allowed == ports
 
@@ -172,7 +174,9 @@ def test_every_port_that_is_named_is_one_of_the_container() -> None:
 def test_the_operator_gets_the_same_rules_under_the_same_job() -> None:
     rules = the("PrometheusRule", "monitoring")["spec"]
     assert rules == yaml.safe_load(RULES.read_text()), "make service/kubernetes/monitoring/prometheus-rule.yaml"
-    assert f'job="{the("Service", "base")["metadata"]["name"]}"' in RULES.read_text()
+    trainer = the("PodMonitor", "monitoring")["spec"]
+    for job in (the("Service", "base")["metadata"]["name"], trainer["selector"]["matchLabels"][trainer["jobLabel"]]):
+        assert f'job="{job}"' in RULES.read_text()
 
 
 def test_the_job_trains_what_compose_trains() -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -85,9 +86,10 @@ def test_every_query_of_the_training_dashboard_finds_data_while_a_run_goes_on(dr
     with training(drawn_data, tmp_path / "run") as port, scraping(tmp_path, {"caption-trainer": port}) as prometheus:
         assert prometheus.waits(lambda: prometheus.query("caption_trainer_epoch >= 1"), 60)
         for query in dashboards.queries("training").values():
-            assert prometheus.waits(lambda query=query: has_data(prometheus, query), 10), query
+            assert prometheus.waits(partial(has_data, prometheus, query), 10), query
         done = promtool("check", "metrics", stdin=httpx2.get(f"http://127.0.0.1:{port}/metrics").text)
-        assert (done.returncode, done.stderr) == (0, "")
+        # The D of CIDEr-D is not a day.
+        assert [line for line in done.stderr.splitlines() if "_cider_d metric" not in line] == []
 
 
 @contextmanager
