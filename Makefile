@@ -59,6 +59,11 @@ train: .venv-dev/installed
 	    --epochs 0 --fine-tune-epochs 8 --encoder-learning-rate 1.5e-4 --consensus 0.5
 	$(DEV)/python -m trainer publish --model runs/default --data $(DATA) --volume models
 
+# The rules once more, in the shape that the Prometheus operator wants.
+service/kubernetes/monitoring/prometheus-rule.yaml: service/monitoring/rules.yml
+	{ sed '/^spec:/q' $@; sed '/^groups:/,$$!d; s/^./  &/' $<; } > $@.new
+	mv $@.new $@
+
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --editable .

@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 
 PROJECT = Path(__file__).parents[2]
 TOOLS = Path(sys.executable).parent
@@ -65,14 +67,54 @@ def test_an_image_runs_as_a_user_without_rights(dockerfile: str) -> None:
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
 def test_every_stage_starts_from_the_same_pinned_base(dockerfile: str) -> None:
-    bases = {rest.split()[0] for word, rest in instructions(dockerfile) if word == "FROM"}
-    assert bases == {"python:3.11-slim-bookworm"}
+    assert instructions(dockerfile)[0] == ("ARG", "BASE=python:3.11-slim-bookworm")
+    bases = [rest.split()[0] for word, rest in instructions(dockerfile) if word == "FROM"]
+    assert set(bases) == {"${BASE}"}
+    assert len(bases) == 4
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_an_image_is_labelled_with_the_version_of_the_project(dockerfile: str) -> None:
+    version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+    label = next(rest for word, rest in instructions(dockerfile) if word == "LABEL")
+    assert f'org.opencontainers.image.version="{version}"' in label
+    for key in ("title", "description", "licenses", "revision", "base.name"):
+        assert f"org.opencontainers.image.{key}=" in label
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_what_an_image_installs_besides_is_pinned(dockerfile: str) -> None:
+    installed = [
+        words
+        for word, rest in instructions(dockerfile)
+        if word == "RUN" and "pip install " in rest
+        for words in [rest.partition("pip install ")[2].split()]
+    ]
+    assert installed == [["cyclonedx-bom==7.5.0"]]
 
 
 def test_no_image_of_the_compose_file_is_called_latest() -> None:
     images = re.findall(r"image: (\S+)", (PROJECT / "docker-compose.yml").read_text())
-    assert len(images) == 2
+    assert len(images) == 4
     assert all(":" in image and "latest" not in image for image in images)
+
+
+def test_what_the_compose_file_mounts_is_there() -> None:
+    services = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services"].values()
+    mounted = [volume.split(":")[0] for service in services for volume in service["volumes"] if "./" in str(volume)[:2]]
+    assert len(mounted) == 4
+    assert all((PROJECT / path).exists() for path in mounted)
+
+
+def test_prometheus_looks_for_what_the_compose_file_brings_up() -> None:
+    jobs = yaml.safe_load((PROJECT / "service/monitoring/prometheus.yml").read_text())["scrape_configs"]
+    lookups = [lookup for job in jobs for lookup in job.get("dns_sd_configs", ())]
+    names = {name for lookup in lookups for name in lookup["names"]}
+    train = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services"]["trainer"]["command"][0]
+    assert [lookup["port"] for lookup in lookups] == [8000, int(train.partition("--metrics-port ")[2].split()[0])]
+    assert (
+        names == {"service", "trainer"} <= set(yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services"])
+    )
 
 
 def test_the_images_take_only_their_own_packages() -> None:
@@ -118,10 +160,11 @@ def answering(status: int) -> Iterator[int]:
         server.shutdown()
 
 
+@pytest.mark.parametrize("setting", ["CAPTION_PORT", "CAPTION_ADMIN_PORT"])
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
-def test_the_health_check_tells_ready_from_not_ready_even_behind_a_proxy(status: int, code: int) -> None:
+def test_the_health_check_tells_ready_from_not_ready_even_behind_a_proxy(status: int, code: int, setting: str) -> None:
     check = next(rest for word, rest in instructions("Dockerfile.service") if word == "HEALTHCHECK")
     command = json.loads(check.partition(" CMD ")[2])
     with answering(status) as port:
-        done = run(*command, env={"CAPTION_PORT": str(port), "http_proxy": "http://127.0.0.1:9"})
+        done = run(*command, env={"CAPTION_PORT": "9", setting: str(port), "http_proxy": "http://127.0.0.1:9"})
     assert done.returncode == code
