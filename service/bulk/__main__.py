@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -20,12 +19,11 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from service.bulk.captioning import caption_pictures
-from service.bulk.descriptions import DescriptionError, write_described_copy
-from service.bulk.files import InputError, Picture, find_pictures, read_file
+from service.bulk.copies import Copies
+from service.bulk.files import InputError, find_pictures, read_file
 from service.bulk.model import BATCH_SIZES, load_model
 from service.bulk.output import OutputError, open_output
 from service.bulk.progress import report, with_progress
-from service.bulk.rows import Row
 from service.cpus import available_cpus
 from service.settings import Settings, SettingsError, read_settings
 from shared.bundle import BundleError
@@ -35,32 +33,9 @@ from shared.image import ImageLimits
 SOME_FAILED = 3
 
 
-class Copies:
-    """A folder of copies, laid out as the originals are."""
-
-    def __init__(self, folder: Path, source: Path, pictures: Iterable[Picture]) -> None:
-        self._folder, self._base = folder, source if source.is_dir() else None
-        self._originals = {os.path.realpath(picture.location) for picture in pictures}
-        inside, outside = (folder.resolve(), source.resolve()) if self._base else (None, None)
-        if inside and outside and (inside == outside or inside in outside.parents or outside in inside.parents):
-            raise OutputError(f"--copies is {folder}, and the originals are in {source}; neither may hold the other")
-
-    def finish(self, picture: Picture, row: Row) -> Row:
-        name = os.path.relpath(picture.location, self._base) if self._base else picture.location
-        copy = self._folder / os.path.normpath("/" + name).lstrip("/")
-        try:
-            if str(copy.parent.resolve() / copy.name) in self._originals:
-                raise DescriptionError(f"the copy would take the place of an original, {copy}")
-            write_described_copy(Path(picture.location), copy, row.caption or "")
-        except (DescriptionError, OSError) as error:
-            return row._replace(error_code="no_copy", error_message=" ".join(str(error).split()))
-        return row
-
-
 def main(argv: list[str] | None = None) -> int:
     options = _arguments(argv)
     logging.basicConfig(stream=sys.stderr, level="WARNING", format="%(levelname)s %(name)s: %(message)s")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         settings = read_settings()
         errors = _on_ray(options, settings) if options.ray else caption_here(options, settings)
@@ -127,6 +102,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(143))  # the next run mends a torn line
     code = main()
     logging.shutdown()
     sys.stderr.flush()

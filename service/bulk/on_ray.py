@@ -8,6 +8,7 @@ the news of it, is still there once. A later run leaves out every picture that h
 import argparse
 import hashlib
 import logging
+import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,17 +18,23 @@ from typing import Any, NamedTuple
 import fsspec
 import ray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.exceptions import RayError
 
 from service.bulk.captioning import caption_pictures
 from service.bulk.files import InputError, Picture, is_picture, printable, within
 from service.bulk.model import BATCH_SIZES, load_model
-from service.bulk.output import OutputError, require_parquet
+from service.bulk.output import require_parquet
 from service.bulk.progress import report, with_progress
 from service.bulk.rows import Format, Row, read_rows, write_rows
 from service.settings import Settings
 from shared.image import ImageLimits
 
 UNFINISHED = ".unfinished-"
+REACH_S = 5.0
+
+
+class ClusterError(InputError):
+    """There is no cluster, or it failed."""
 
 
 class Folder(NamedTuple):
@@ -78,7 +85,7 @@ class ShardCaptioner:
         else:
             rows = self._caption([Picture(printable(url), url) for url in shard["urls"]])
             self._folder.write(shard["name"], rows)
-        return {"pictures": len(rows), "errors": sum(row.caption is None for row in rows)}
+        return {"pictures": len(rows), "errors": sum(row.error_code is not None for row in rows)}
 
     def _caption(self, pictures: list[Picture]) -> list[Row]:
         limits = ImageLimits(self._settings.max_bytes, self._settings.max_pixels)
@@ -101,7 +108,7 @@ def caption_on_ray(options: argparse.Namespace, settings: Settings) -> int:
     urls = find_urls(options.source)
     folder.sweep()
     rows = [row for name in folder.names() for row in folder.read(name)]
-    done, errors = {row.file for row in rows}, sum(row.caption is None for row in rows)
+    done, errors = {row.file for row in rows}, sum(row.error_code is not None for row in rows)
     left = [url for url in urls if printable(url) not in done]
     began, failed = time.monotonic(), 0
     news = _run(shards(left, options.shard_size, folder.form), folder, settings, options.ray)
@@ -150,13 +157,11 @@ def actor_shape(resources: Mapping[str, float]) -> tuple[int, dict[str, int]]:
 def _run(work: list[dict[str, Any]], folder: Folder, settings: Settings, address: str) -> Iterator[dict[str, Any]]:
     if not work:
         return
-    try:
-        ray.init(address=address, logging_level=logging.WARNING)
-    except (ConnectionError, ValueError) as error:
-        raise OutputError(f"no Ray cluster answers at {address}: {error}") from None
+    _connect(address)
     try:
         actors, takes = actor_shape(ray.cluster_resources())
         DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
         yield from (
             ray.data.from_items(work, override_num_blocks=len(work))
             .map(
@@ -167,5 +172,18 @@ def _run(work: list[dict[str, Any]], folder: Folder, settings: Settings, address
             )
             .iter_rows()
         )
+    except RayError as error:
+        raise ClusterError(f"the cluster could not do it: {error}") from None
     finally:
         ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    """Ray itself would wait for minutes where nobody listens."""
+    try:
+        host, _, port = address.rpartition(":")
+        if port.isdigit() and "/" not in host:
+            socket.create_connection((host, int(port)), REACH_S).close()
+        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ClusterError(f"no Ray cluster answers at {address}: {error}") from None

@@ -32,7 +32,7 @@ class Output:
     def __init__(self, file: IO[bytes], path: Path, form: Format) -> None:
         self.done: set[str] = set()
         self.errors = 0
-        """Rows without a caption, those of earlier runs too."""
+        """Rows that tell of one, those of earlier runs too."""
         self._file, self._path, self._form = file, path, form
         self._read_earlier_rows()
 
@@ -49,7 +49,7 @@ class Output:
 
     def _note(self, row: Row) -> None:
         self.done.add(row.file)
-        self.errors += row.caption is None
+        self.errors += row.error_code is not None
 
     def _read_earlier_rows(self) -> None:
         self._file.seek(0)

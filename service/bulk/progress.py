@@ -21,7 +21,7 @@ def with_progress(done: Iterable[Done], total: int, count: Callable[[Done], int]
 def report(total: int, captioned: int, failed: int, seconds: float) -> None:
     rate = captioned / max(seconds, 1e-9)
     before = f"; {total - captioned} had a row already" if captioned < total else ""
-    sys.stderr.write(f"{captioned} pictures in {seconds:.1f} s, {rate:.1f}/s; {failed} without a caption{before}\n")
+    sys.stderr.write(f"{captioned} pictures in {seconds:.1f} s, {rate:.1f}/s; {failed} with an error{before}\n")
 
 
 def _bar(total: int) -> Any:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 Format = Literal["jsonl", "csv", "parquet"]
 
@@ -38,13 +38,18 @@ def to_line(row: Row, form: Format) -> bytes:
 
 def from_line(line: bytes, form: Format) -> Row:
     try:
-        if form == "jsonl":
-            return Row(**json.loads(line))
-        fields: list[Any] = [field or None for field in next(csv.reader([line.decode()]))]
-        row = Row(*fields)
-        return row._replace(log_probability=None if row.log_probability is None else float(row.log_probability))
+        row = Row(**json.loads(line)) if form == "jsonl" else _from_csv(line)
     except (ValueError, TypeError, StopIteration, csv.Error):
-        raise RowError(f"{line[:80]!r} is not a row of captions") from None
+        row = None
+    if row is None or not isinstance(row.file, str):
+        raise RowError(f"{line[:80]!r} is not a row of captions")
+    return row
+
+
+def _from_csv(line: bytes) -> Row:
+    file, *fields = next(csv.reader([line.decode()]))
+    caption, log_probability, *others = (field or None for field in fields)
+    return Row(file, caption, None if log_probability is None else float(log_probability), *others)
 
 
 def write_rows(file: IO[bytes], rows: Iterable[Row], form: Format) -> None:
