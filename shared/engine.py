@@ -46,9 +46,11 @@ def load_engines(
 
     Several share the GPUs out among them, or the `threads` of the CPU.
     """
-    name, gpus = engine_here(name)
+    if name == "auto":
+        name = "torch" if _gpus() else "openvino"
     if name == "torch" and not _has_torch():
         raise EngineError("the engine 'torch' needs the extra 'gpu' (torch, timm); without it use 'openvino'")
+    gpus = _gpus() if name == "torch" else 0
     workers = workers or max(1, gpus)
     threads = threads and max(1, threads // workers)
     if name == "openvino":
@@ -61,12 +63,6 @@ def load_engines(
         devices = [f"cuda:{worker % gpus}" if gpus else "cpu" for worker in range(workers)]
         return [load_torch_engine(bundle, device=device, precision=precision, threads=threads) for device in devices]
     raise EngineError(f"unknown engine {name!r}; use 'auto', 'openvino' or 'torch'")
-
-
-def engine_here(name: str) -> tuple[str, int]:
-    """The engine that a name stands for on this machine, and how many GPUs it finds."""
-    gpus = _gpus() if name in ("auto", "torch") else 0
-    return ("torch" if gpus else "openvino") if name == "auto" else name, gpus
 
 
 def _has_torch() -> bool:

@@ -21,7 +21,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from service.bulk.captioning import caption_pictures
 from service.bulk.copies import Copies
 from service.bulk.files import InputError, find_pictures, read_file
-from service.bulk.model import BATCH_SIZES, load_model
+from service.bulk.model import BATCH_SIZES, load_workers
 from service.bulk.output import OutputError, open_output
 from service.bulk.progress import report, with_progress
 from service.cpus import available_cpus
@@ -58,7 +58,7 @@ def caption_here(options: argparse.Namespace, settings: Settings) -> int:
         began, failed = time.monotonic(), output.errors
         if left:
             cpus = settings.threads or available_cpus()
-            captioners = load_model(settings, cpus).captioners
+            captioners = load_workers(settings, cpus)
             began = time.monotonic()
             found = caption_pictures(
                 left,

@@ -1,23 +1,19 @@
 """The service's model, with the engines that captioning many pictures wants."""
 
+from collections.abc import Sequence
 from functools import partial
 
-from service.model_source import LoadedModel, ModelSource
+from service.model_source import ModelSource
 from service.settings import Settings
-from shared.captioner import load_captioners
-from shared.engine import engine_here
+from shared.captioner import Captioner, load_captioners
 
 BATCH_SIZES = {"openvino": 16, "torch": 32}
 
 
-def load_model(settings: Settings, cpus: int) -> LoadedModel:
-    """On a CPU an engine for each core, so that none waits for another; two for each GPU, so that none waits for words.
-
-    Raises BundleError or EngineError.
-    """
-    engine, gpus = engine_here(settings.engine)
-    workers = settings.workers or 2 * gpus or (cpus if engine == "openvino" else 1)
-    load = partial(load_captioners, engine=engine, precision=settings.precision, threads=cpus, workers=workers)
+def load_workers(settings: Settings, cpus: int) -> Sequence[Captioner]:
+    """On a CPU an engine for each core, so that none waits for another. Raises BundleError or EngineError."""
+    workers = settings.workers or (0 if settings.engine == "torch" else cpus)
+    load = partial(load_captioners, engine=settings.engine, precision=settings.precision, threads=cpus, workers=workers)
     source = ModelSource(settings.model, load)
     source.load()
-    return source.current
+    return source.current.captioners

@@ -22,7 +22,7 @@ from ray.exceptions import RayError
 
 from service.bulk.captioning import caption_pictures
 from service.bulk.files import InputError, Picture, is_picture, printable, within
-from service.bulk.model import BATCH_SIZES, load_model
+from service.bulk.model import BATCH_SIZES, load_workers
 from service.bulk.output import require_parquet
 from service.bulk.progress import report, with_progress
 from service.bulk.rows import Format, Row, read_rows, write_rows
@@ -77,7 +77,7 @@ class ShardCaptioner:
 
     def __init__(self, settings: Settings, folder: Folder, cpus: int) -> None:
         self._settings, self._folder, self._cpus = settings, folder, cpus
-        self._captioners = load_model(settings, cpus).captioners
+        self._captioners = load_workers(settings, cpus)
 
     def __call__(self, shard: dict[str, Any]) -> dict[str, Any]:
         if self._folder.exists(shard["name"]):  # its machine was lost with the news

@@ -84,7 +84,7 @@ def running(module: str = "service", inside: Sequence[str] = (), /, **settings: 
     process = subprocess.Popen(
         [*inside, sys.executable, "-m", module],
         cwd=PROJECT,
-        env=environment(port=0, **settings),
+        env=environment(**{"port": 0, **settings}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

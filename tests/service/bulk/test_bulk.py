@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from service.bulk.progress import with_progress
 from shared.bundle import Bundle
@@ -60,7 +62,7 @@ def test_a_later_run_captions_only_what_has_no_row(bulk: Bulk, folder: Path, tmp
     assert sorted(row[0] for row in after[len(first) :]) == ["new/00.jpeg", "new/02.jpeg", "new/more/01.jpeg"]
 
 
-def table(path: Path) -> list[tuple[object, ...]]:
+def table(path: Path) -> list[tuple[Any, ...]]:
     if path.suffix == ".parquet":
         return [tuple(row.values()) for row in pq.read_table(path).to_pylist()]
     if path.suffix == ".csv":
@@ -219,7 +221,7 @@ def test_a_picture_that_breaks_the_engine_is_an_error_alone(
     bundle = Bundle.load(tiny_bundle)
     engine = TroubledEngine(load_engine("auto", bundle, precision="fp32"))
     engine.gate.set()
-    (folder / "guilty.png").write_bytes(pictures.encoded(pictures.Image.new("RGB", (64, 64), (1, 254, 3)), "PNG"))
+    (folder / "guilty.png").write_bytes(pictures.encoded(Image.new("RGB", (64, 64), (1, 254, 3)), "PNG"))
 
     def trouble(images: NDArray[np.uint8]) -> None:
         if any((image == (1, 254, 3)).all() for image in images):
