@@ -38,10 +38,9 @@ class Bulk:
         self._pictures = find_pictures(folder)
 
     def rate(self, seconds: float) -> float:
-        """Pictures a second, from the first whole second on."""
-        began = time.perf_counter() + WARM_S
-        ends = began + seconds
-        done = 0
+        """Pictures a second, from the first batch that is done after the warm-up to the last one in time."""
+        ends = time.perf_counter() + WARM_S + seconds
+        done: list[tuple[float, int]] = []
         for rows in caption_pictures(
             self._endless(ends),
             self._captioners,
@@ -51,8 +50,9 @@ class Bulk:
             batch_size=BATCH_SIZES[self._captioners[0].engine_name],
         ):
             assert all(row.caption for row in rows)
-            done += len(rows) if began <= time.perf_counter() < ends else 0
-        return done / seconds
+            if ends - seconds <= (now := time.perf_counter()) < ends:
+                done.append((now, len(rows)))
+        return sum(count for _, count in done[1:]) / (done[-1][0] - done[0][0])
 
     def _endless(self, ends: float) -> Iterator[Picture]:
         return itertools.takewhile(lambda picture: time.perf_counter() < ends, itertools.cycle(self._pictures))

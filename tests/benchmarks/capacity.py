@@ -165,7 +165,7 @@ def _limits_section(figures: dict[str, Any]) -> list[str]:
         "too many requests": f"the queue of 128 is full {128 / rate:.1f} s after twice the load began; then 503",
         "the network": f"{picture / 1000:.0f} KB a photo are {bulk * picture * 8 / 1e9:.1f} Gbit/s for {cores} cores",
         "reading photos": f"{reading:.0%} of the CPU at 640 x 480; grows with the pixels, and no GPU helps",
-        "memory of a bulk run": f"{NAME_BYTES} bytes a photo: 100 million take {NAME_BYTES / 10:.0f} GB; then run by folder",
+        "memory of a bulk run": f"{NAME_BYTES} bytes a photo: {NAME_BYTES / 10:.0f} GB for 100 million; beyond, by folder",
         "files of a Ray run": "10 million of 1000 photos for 10 billion; `--shard-size 100000` makes 100 thousand, "
         f"{minutes:.0f} minutes of a core each",
     }

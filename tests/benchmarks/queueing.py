@@ -125,7 +125,9 @@ def main() -> int:
     folder = BUILD / "pictures"
     pictures = [path.read_bytes() for path in write_pictures(folder, DRAWN)]
     service = contestants(options.service_python)[OURS]
-    service = replace(service, environment={**(service.environment or {}), "CAPTION_WORKERS": str(options.workers)})
+    # A service that was halted for long would else end itself.
+    own = {"CAPTION_WORKERS": str(options.workers), "CAPTION_STUCK_AFTER_S": "3600"}
+    service = replace(service, environment={**(service.environment or {}), **own})
     running = start(service, pictures[0], BUILD / "logs")
     try:
         target = Target(running.port, [service.request(p) for p in pictures], [""] * len(pictures), lambda body: "")

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -118,21 +118,14 @@ def test_what_is_about_one_replica_is_not_there(haproxy: Path, tiny_bundle: Path
 
 def test_a_rolling_restart_costs_no_request(haproxy: Path, tiny_bundle: Path) -> None:
     ports = [free_port(), free_port()]
-    with (
-        running(model=tiny_bundle, threads=1, port=ports[0]) as first,
-        running(model=tiny_bundle, port=ports[1]) as second,
-        proxied(haproxy, ports) as port,
-        Load(port).going() as load,
-    ):
-        load.wait_for(100)
-        first.process.terminate()
-        assert first.ended() == 0
-        load.wait_for(50)
-        with running(model=tiny_bundle, threads=1, port=ports[0]) as third:
-            wait_until_used(third)
-            second.process.terminate()
-            assert second.ended() == 0
-            load.wait_for(50)
-            with running(model=tiny_bundle, threads=1, port=ports[1]) as fourth:
-                wait_until_used(fourth)
+    with ExitStack() as programs:
+        replicas = [programs.enter_context(running(model=tiny_bundle, threads=1, port=port)) for port in ports]
+        with proxied(haproxy, ports) as port, Load(port).going() as load:
+            load.wait_for(100)
+            for replica in replicas:
+                replica.process.terminate()
+                assert replica.ended() == 0
+                load.wait_for(50)
+                new = running(model=tiny_bundle, threads=1, port=replica.port)
+                wait_until_used(programs.enter_context(new))
     assert set(load.outcomes) == {"captioned"}, load.outcomes
