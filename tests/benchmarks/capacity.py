@@ -72,8 +72,8 @@ def document(figures: dict[str, Any]) -> str:
         "",
         "Computed by `python -m tests.benchmarks.capacity` from `tests/benchmarks/capacity.json`; do not edit.",
         f"Measured on {machine['cores']} cores of {machine['name']}, {figures['date']}, with the embedded model and",
-        f"640 x 480 JPEGs. An {ESTIMATE} was not measured at all; {EXTRAPOLATED} takes many cores to do as much each as few",
-        f"do. Prices and GPUs are assumptions of {assumed['date']}: put in your own.",
+        f"640 x 480 JPEGs. An {ESTIMATE} was not measured at all; {EXTRAPOLATED} takes many cores to do as much each",
+        f"as few do. Prices and GPUs are assumptions of {assumed['date']}: put in your own.",
         "",
         "## Measured",
         "",
@@ -123,7 +123,7 @@ def _bulk_section(found: Sequence[Place], assumed: dict[str, Any]) -> list[str]:
         "",
         "By `python -m service.bulk`, with `--ray` beyond one machine. A GPU is taken to reach "
         f"{assumed['gpu_utilisation']:.0%} of its peak at",
-        f"{assumed['gflop_per_caption']} GFLOP a caption, and to caption no more than the cores of its machine can read.",
+        f"{assumed['gflop_per_caption']} GFLOP a caption, and to caption no more than its machine's cores can read.",
         "",
         *_table(("machine", "captions/s", "per core- or GPU-second", "USD/h", "USD per million"), rates),
         "",
@@ -165,7 +165,7 @@ def _limits_section(figures: dict[str, Any]) -> list[str]:
         "too many requests": f"the queue of 128 is full {128 / rate:.1f} s after twice the load began; then 503",
         "the network": f"{picture / 1000:.0f} KB a photo are {bulk * picture * 8 / 1e9:.1f} Gbit/s for {cores} cores",
         "reading photos": f"{reading:.0%} of the CPU at 640 x 480; grows with the pixels, and no GPU helps",
-        "memory of a bulk run": f"{NAME_BYTES} bytes a photo: {NAME_BYTES / 10:.0f} GB for 100 million; beyond, by folder",
+        "memory of a bulk run": f"{NAME_BYTES} bytes each: {NAME_BYTES / 10:.0f} GB for 100 million; then by folder",
         "files of a Ray run": "10 million of 1000 photos for 10 billion; `--shard-size 100000` makes 100 thousand, "
         f"{minutes:.0f} minutes of a core each",
     }
