@@ -114,10 +114,18 @@ class Connection:
 
 
 def put_load(
-    target: Target, *, clients: int, seconds: float, warm_s: float = 0.5, rate: float | None = None, seed: int = 0
+    target: Target,
+    *,
+    clients: int,
+    seconds: float,
+    warm_s: float = 0.5,
+    rate: float | None = None,
+    burst: float = 1.0,
+    seed: int = 0,
 ) -> Result:
     """Closed loop: each of `clients` asks again once it is answered. With a `rate`: as many requests a second at random
-    times (Poisson) over at most `clients` connections; one that finds none free waits, and its wait counts.
+    times (Poisson, or in bursts) over at most `clients` connections; one that finds none free waits, and its wait
+    counts.
 
     The first `warm_s` are not counted; what is under way at the end is awaited.
     """
@@ -125,7 +133,7 @@ def put_load(
     cpu = time.process_time()
     began = time.perf_counter() + warm_s
     ends = began + seconds
-    schedule = _schedule(rate, time.perf_counter(), ends, random.Random(seed), len(target.requests))
+    schedule = _schedule(rate, burst, time.perf_counter(), ends, random.Random(seed), len(target.requests))
     lock = threading.Lock()
 
     def client() -> None:
@@ -157,11 +165,23 @@ def put_load(
     )
 
 
-def _schedule(rate: float | None, starts: float, ends: float, dice: random.Random, pictures: int) -> Iterator[_Request]:
+def gaps(rate: float, burst: float, dice: random.Random) -> Iterator[float]:
+    """Seconds between arrivals. Poisson with bursts of one; else as many at once as a geometric distribution of that
+    mean gives, and then the longer a pause."""
+    while True:
+        yield dice.expovariate(rate / burst)
+        while dice.random() > 1 / burst:
+            yield 0.0
+
+
+def _schedule(
+    rate: float | None, burst: float, starts: float, ends: float, dice: random.Random, pictures: int
+) -> Iterator[_Request]:
     """Pictures in turn from a random one on. In a closed loop every request is due when it is asked for."""
     due = starts
+    waits = gaps(rate or 1.0, burst, dice)
     for number in itertools.count(dice.randrange(pictures)):
-        due = time.perf_counter() if rate is None else due + dice.expovariate(rate)
+        due = time.perf_counter() if rate is None else due + next(waits)
         if due >= ends:
             return
         yield _Request(number % pictures, due)

@@ -6,6 +6,7 @@ and each line of its output the answer: pictures a second, and for `direct` the 
     loop     bytes -> decode -> encode -> beam search, batch by batch, each worker for itself
     direct   the same, one picture at a time by one worker
     decode, encode, search     one part of it
+    times        seconds that each of some batches takes of one worker: read beforehand, then encoded and searched
     captions     what each picture is called alone and in batches, to find those that every batch agrees on
 """
 
@@ -62,7 +63,7 @@ class Bench:
     """The workers by their number of threads: one that has every core, and one for each core."""
 
     def __init__(self, pictures: Sequence[bytes], precision: str = "auto") -> None:
-        bundle = Bundle.load(BUNDLE)
+        self._bundle = bundle = Bundle.load(BUNDLE)
         self._pictures = pictures
         self._workers = {
             CORES: [Worker(bundle, precision, CORES)],
@@ -97,6 +98,15 @@ class Bench:
             worker.caption([next(pictures)])
             latencies.append(time.perf_counter() - began)
         return latencies
+
+    def times(self, threads: int, batch: int, count: int) -> list[float]:
+        worker, found = self._workers[threads][0], []
+        for pictures in itertools.islice(self._batches(batch, 0), count):
+            pixels = worker.decode(pictures)
+            began = time.perf_counter()
+            worker.captioner.caption(pixels, [self._bundle.decode] * batch)
+            found.append(time.perf_counter() - began)
+        return found
 
     def captions(self) -> list[list[str]]:
         """For each picture one caption, or more where it gets another one in a batch than alone."""
@@ -144,6 +154,8 @@ def answer(bench: Bench, task: dict[str, Any]) -> Any:
             return bench.captions()
         case "direct":
             return bench.direct(**task)
+        case "times":
+            return bench.times(**task)
         case name:
             return bench.rate(name, **task)
 

@@ -1,0 +1,70 @@
+"""The simulation against what is known of queues."""
+
+import random
+import statistics
+from itertools import islice
+
+import pytest
+
+from tests.benchmarks.figures import percentile
+from tests.benchmarks.load import gaps
+from tests.benchmarks.simulation import Shape, Times, simulate
+
+TINY = 1e-9
+BATCH_S = {1: [0.010], 2: [0.012], 4: [0.016], 8: [0.024], 16: [0.040]}
+TIMES = Times(loop=[TINY], decode=[TINY], alone=BATCH_S, beside=BATCH_S)
+
+
+def shape(**changes: int) -> Shape:
+    return Shape(**{"cores": 1, "workers": 1, "decode_threads": 1, "max_batch_size": 16, **changes})
+
+
+@pytest.mark.parametrize("utilisation", [0.3, 0.6, 0.8])
+def test_without_batching_the_wait_is_that_of_an_m_d_1_queue(utilisation: float) -> None:
+    latencies = simulate(shape(max_batch_size=1), TIMES, rate=utilisation / 0.010, requests=60_000)
+    expected = 0.010 * (1 + utilisation / (2 * (1 - utilisation)))
+    assert statistics.mean(latencies) == pytest.approx(expected, rel=0.04)
+
+
+def test_at_little_load_nobody_waits() -> None:
+    assert percentile(simulate(shape(), TIMES, rate=0.5, requests=500), 99) == pytest.approx(0.010, rel=0.01)
+
+
+def test_batching_bears_what_single_pictures_would_not() -> None:
+    overload = 1.5 / 0.010
+    assert percentile(simulate(shape(), TIMES, rate=overload), 99) < 0.1
+    assert percentile(simulate(shape(max_batch_size=1), TIMES, rate=overload), 99) > 1
+
+
+def test_a_full_batch_limits_the_rate() -> None:
+    capacity = 16 / 0.040
+    assert percentile(simulate(shape(), TIMES, rate=0.9 * capacity), 99) < 0.5
+    assert max(simulate(shape(), TIMES, rate=1.1 * capacity, requests=30_000)) > 4
+
+
+def test_bursts_make_the_slowest_wait_longer() -> None:
+    poisson, bursts = (percentile(simulate(shape(), TIMES, rate=150, burst=burst), 99) for burst in (1, 8))
+    assert bursts > 1.3 * poisson
+
+
+def test_threads_beyond_the_cores_slow_each_other_down() -> None:
+    slow = Times(loop=[TINY], decode=[0.030], alone={1: [0.030]}, beside={1: [0.030]})
+    one, two = (
+        statistics.mean(simulate(shape(cores=cores, max_batch_size=1), slow, rate=20, requests=3_000))
+        for cores in (1, 2)
+    )
+    assert two < 0.8 * one
+
+
+def test_a_batch_that_finds_the_other_worker_idle_has_all_cores() -> None:
+    times = Times(loop=[TINY], decode=[TINY], alone={1: [0.010]}, beside={1: [0.018]})
+    latencies = simulate(shape(cores=2, workers=2, max_batch_size=1), times, rate=60, requests=3_000)
+    assert min(latencies) == pytest.approx(0.010, rel=0.01)
+    assert percentile(latencies, 90) > 0.018
+
+
+@pytest.mark.parametrize("burst", [1.0, 6.0])
+def test_arrivals_keep_their_rate_whatever_their_bursts(burst: float) -> None:
+    found = list(islice(gaps(50.0, burst, random.Random(1)), 40_000))
+    assert statistics.mean(found) == pytest.approx(1 / 50, rel=0.05)
+    assert found.count(0.0) / len(found) == pytest.approx(1 - 1 / burst, abs=0.02)
