@@ -12,8 +12,13 @@ BATCH_SIZES = {"openvino": 16, "torch": 32}
 
 def load_workers(settings: Settings, cpus: int) -> Sequence[Captioner]:
     """On a CPU an engine for each core, so that none waits for another. Raises BundleError or EngineError."""
-    workers = settings.workers or (0 if settings.engine == "torch" else cpus)
-    load = partial(load_captioners, engine=settings.engine, precision=settings.precision, threads=cpus, workers=workers)
+    load = partial(
+        load_captioners,
+        engine=settings.engine,
+        precision=settings.precision,
+        threads=cpus,
+        workers=settings.workers,
+    )
     source = ModelSource(settings.model, load)
     source.load()
-    return source.current.captioners
+    return source.current.captioners.workers

@@ -19,7 +19,7 @@ from PIL import Image
 
 from service.bulk.progress import with_progress
 from shared.bundle import Bundle
-from shared.captioner import Captioner
+from shared.captioner import Captioner, Captioners
 from shared.engine import load_engine
 from tests.service import pictures
 from tests.service.bulk.conftest import Bulk, draw, rows_of
@@ -228,7 +228,10 @@ def test_a_picture_that_breaks_the_engine_is_an_error_alone(
             raise RuntimeError("this colour")
 
     engine.trouble = trouble
-    monkeypatch.setattr("service.bulk.model.load_captioners", lambda path, **options: (Captioner(bundle, engine),))
+    captioner = Captioner(bundle, engine)
+    monkeypatch.setattr(
+        "service.bulk.model.load_captioners", lambda path, **options: Captioners((captioner,), captioner)
+    )
     assert bulk(folder, "--out", tmp_path / "a.jsonl") == 3
     rows = rows_of(tmp_path / "a.jsonl")
     assert rows.pop("guilty.png")["error_message"] == "this colour"
