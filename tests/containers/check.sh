@@ -92,7 +92,7 @@ check_stop() { # while a client still sends its picture
 }
 
 check_memory() { # pictures that unfold to more than the limit
-  PROFILE='' MEMORY=400m compose up -d --no-build --wait > /dev/null 2>&1 || fail "compose up with little memory"
+  PROFILE='' MEMORY=640m compose up -d --no-build --wait > /dev/null 2>&1 || fail "compose up with little memory"
   docker run --rm --network none --user 0 -v "$WORK:/work" "image-caption-service:$TAG" \
     python -c 'from PIL import Image; Image.effect_noise((7000, 7000), 1).convert("RGB").save("/work/large.webp", quality=1)'
   local since clients=()
