@@ -43,12 +43,21 @@ async def probe_until_the_end(port: int) -> list[int]:
 def test_every_caller_of_a_hanging_engine_gets_a_503_and_a_probe_sees_red(
     faulty: dict[str, object], place: str
 ) -> None:
-    with running("tests.faults.service", **faulty, stuck_after_s=LIMIT_S) as program:
+    with running("tests.faults.service", **faulty, workers=1, stuck_after_s=LIMIT_S) as program:
         answers, probes, seconds = asyncio.run(hang(program.port, place))
         assert [answer.status for answer in answers] == [503] * 10
         assert all("retry-after" in answer.headers for answer in answers)
         assert LIMIT_S < seconds < LIMIT_S + 1
         assert (probes[0], probes[-1]) == (200, 503)
+        assert program.ended() == 70
+
+
+def test_who_is_behind_one_hanging_engine_is_answered_by_another(faulty: dict[str, object]) -> None:
+    with running("tests.faults.service", **faulty, workers=2, stuck_after_s=LIMIT_S) as program:
+        (hanging, *behind, unfinished), _, seconds = asyncio.run(hang(program.port, "encode"))
+        assert [answer.status for answer in (hanging, unfinished)] == [503] * 2
+        assert [answer.status for answer in behind] == [200] * 8
+        assert seconds < LIMIT_S + 1
         assert program.ended() == 70
 
 
