@@ -157,7 +157,9 @@ def test_a_new_model_does_not_answer_from_the_old_ones_cache(tiny_bundle: Path) 
 
 def test_a_decode_that_takes_too_long_is_a_422_and_counted(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
-    monkeypatch.setattr("service.pipeline.read_pixels", lambda *arguments: gate.wait(20) and read_pixels(*arguments))
+    monkeypatch.setattr(
+        "service.pipeline.read_pixels", lambda *given, **named: gate.wait(20) and read_pixels(*given, **named)
+    )
     with serving(model=tiny_bundle, decode_timeout_s=0.01, decode_threads=1) as client:
         response = send(client, pictures.jpeg())
         assert (response.status_code, response.json()["error"]["code"]) == (422, "decode_timeout")
