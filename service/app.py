@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -17,6 +16,7 @@ from service import errors
 from service.access import admission
 from service.cpus import available_cpus
 from service.keys import Keys
+from service.loading import captioners_loader
 from service.metrics import Metrics
 from service.model_metrics import build_info
 from service.model_source import LoadedModel, ModelSource
@@ -30,7 +30,6 @@ from service.threads import in_passing_thread
 from service.unread import UnreadBodies
 from service.upload import Uploads
 from service.web_security import SecurityHeaders, cors
-from shared.captioner import load_captioners
 from shared.image import ImageLimits
 
 if TYPE_CHECKING:
@@ -129,16 +128,9 @@ def _tracing() -> "Tracing":
 
 def _pipeline(settings: Settings, metrics: Metrics, tracing: "Tracing | None") -> Pipeline:
     cpus = settings.threads or available_cpus()
-    load = partial(
-        load_captioners,
-        engine=settings.engine,
-        precision=settings.precision,
-        threads=cpus,
-        workers=settings.workers,
-    )
     models = ModelSource(
         settings.model,
-        load,
+        captioners_loader(settings, cpus),
         on_change=lambda model: metrics.models.serve(model_labels(model)),
         on_reload=metrics.models.reload,
     )

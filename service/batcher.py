@@ -1,14 +1,7 @@
 """Many callers, one queue, some worker threads with one batch at a time each; knows neither tensors nor HTTP.
 
 No worker is idle while anything waits: whichever is free takes its share of what is there, at most a moment later if
-more is known to come. Every future ends, with a result or with one of these:
-
-    BatcherError
-     + QueueFullError          refused at once; says when to come back
-     + DrainingError           refused: closing
-     + DeadlineExceededError   the caller's time ran out, queued or running
-     + BatchItemError          this one item fails even alone; its neighbours are answered
-     + WorkerDiedError         the worker thread that had it is gone, or all of them are
+more is known to come. Every future ends, with a result or with a BatcherError.
 """
 
 import asyncio
@@ -19,7 +12,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
+
+from service.batcher_errors import (
+    BatcherError,
+    BatchItemError,
+    DeadlineExceededError,
+    DrainingError,
+    QueueFullError,
+    WorkerDiedError,
+)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,33 +30,6 @@ LINGER_S = 0.06
 """How long a batch may wait for items that are known to come: on a CPU what prepares them has use for the core."""
 
 logger = logging.getLogger(__name__)
-
-
-class BatcherError(RuntimeError):
-    retry_after_s: float | None = None
-
-
-class QueueFullError(BatcherError):
-    def __init__(self, waiting: int, wait_s: float) -> None:
-        self.retry_after_s = max(1.0, wait_s)
-        super().__init__(f"the queue is full: {waiting} are waiting; come back in {self.retry_after_s:.0f} s")
-
-
-class DrainingError(BatcherError):
-    retry_after_s = 5.0
-
-
-class DeadlineExceededError(BatcherError):
-    def __init__(self, timeout_s: float) -> None:
-        super().__init__(f"no answer within {timeout_s:.3g} s")
-
-
-class BatchItemError(BatcherError):
-    pass
-
-
-class WorkerDiedError(BatcherError):
-    retry_after_s = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +63,7 @@ class _Worker(Generic[Item, Result]):
     batch: list[_Entry[Item, Result]] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerState:
+class WorkerState(NamedTuple):
     number: int
     alive: bool
     busy_s: float
@@ -102,9 +76,9 @@ _Outcome: TypeAlias = tuple[_Entry[Item, Result], Result | BatcherError | None]
 class Batcher(Generic[Item, Result]):
     """`process(items, has_left, worker)` returns one result per item, in order; None only where `has_left(i)` is true.
 
-    Workers are numbered from 0, and each runs one call at a time; None is one of several that is alone: no other works,
-    and nothing is left in the queue. `coming()` says how many items are on their way. `on_batch(size)`,
-    `on_wait(seconds)` and `on_split()` run on the workers' threads; `on_cancel` hears "queue" or "engine" on the loop.
+    Workers are numbered from 0, one call at a time each; None is one of several while no other works and nothing waits.
+    `coming()` says how many items are on their way. `on_batch(size)`, `on_wait(seconds)` and `on_split()` run on the
+    workers' threads; `on_cancel` hears "queue" or "engine" on the loop.
     """
 
     def __init__(
@@ -205,6 +179,10 @@ class Batcher(Generic[Item, Result]):
     def _alive_workers(self) -> int:
         return sum(worker.alive for worker in self._workers)
 
+    @property
+    def _idle_workers(self) -> int:
+        return sum(worker.alive and not worker.batch for worker in self._workers)
+
     def give_up(self, reason: str) -> None:
         """Fail every caller now, whatever the worker does; call on the event loop."""
         self._closing = True
@@ -256,28 +234,27 @@ class Batcher(Generic[Item, Result]):
             while not batch and not (self._closing and not self._queue):
                 self._changed.wait_for(lambda: self._queue or self._closing)
                 self._changed.wait_for(self._is_complete, timeout=LINGER_S)
-                others = [other for other in self._workers if other is not worker and other.alive]
-                idle = sum(not other.batch for other in others)
-                share = min(self._max_batch_size, -(-len(self._queue) // (1 + idle)))
+                alive, idle = self._alive_workers, self._idle_workers
+                share = min(self._max_batch_size, -(-len(self._queue) // idle))
                 now = time.monotonic()
                 while self._queue and len(batch) < share:
                     entry = self._queue.popleft()
                     entry.started_at = now
                     if not entry.gone:
                         batch.append(entry)
-                worker.is_alone = 0 < len(others) == idle and not self._queue
+                worker.is_alone = 1 < alive == idle and not self._queue
                 if self._queue:
                     self._changed.notify()
-        if batch:
-            self._on_batch(len(batch))
+        if not batch:
+            return False
+        self._on_batch(len(batch))
         for entry in batch:
             self._on_wait(now - entry.submitted_at)
-        return batch != []
+        return True
 
     def _is_complete(self) -> bool:
         """Whether waiting would make the batch no larger, or leave a core without work."""
-        idle = sum(not worker.batch for worker in self._workers)
-        return self._closing or self._coming() < idle or not 0 < len(self._queue) < self._max_batch_size
+        return self._closing or self._coming() < self._idle_workers or not 0 < len(self._queue) < self._max_batch_size
 
     def _outcomes(
         self, worker: _Worker[Item, Result], batch: list[_Entry[Item, Result]]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from service.batcher import DrainingError
+from service.batcher_errors import DrainingError
 
 Result = TypeVar("Result")
 

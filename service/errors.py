@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.batcher import (
+from service.batcher_errors import (
     BatchItemError,
     DeadlineExceededError,
     DrainingError,

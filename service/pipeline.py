@@ -16,12 +16,14 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batcher import Batcher, DeadlineExceededError, DrainingError, QueueFullError
+from service.batcher import Batcher
+from service.batcher_errors import DeadlineExceededError, DrainingError, QueueFullError
+from service.captioned import Captioned, Key, bytes_of, for_the_cache
 from service.decode_pool import DecodePool
 from service.metrics import Metrics
 from service.model_source import LoadedModel, ModelSource
@@ -43,28 +45,6 @@ class PreparedImage:
     options: DecodeOptions
     model: LoadedModel
     work: "Work"
-
-
-CacheOutcome: TypeAlias = Literal["miss", "hit", "coalesced"]
-
-
-@dataclass(frozen=True, slots=True)
-class Captioned:
-    """A hit took no time in any stage; the stages of a coalesced picture are those of the one that was under way."""
-
-    caption: Caption
-    decode_s: float
-    queue_s: float
-    cache: CacheOutcome = "miss"
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What decides about a caption."""
-
-    digest: bytes
-    options: DecodeOptions
-    model: weakref.ref[LoadedModel]  # a cache must not keep a model
 
 
 Work: TypeAlias = SharedWork[Captioned]
@@ -119,7 +99,7 @@ class Pipeline:
         self._decoding = 0
         self.decode_pool = DecodePool(decode_threads, timeout_s=decode_timeout_s, max_stuck=MAX_STUCK)
         self._in_flight_works = InFlight[Key, Captioned]()
-        self._cache = Cache[Key, Captioned](max_entries=cache_size, max_bytes=cache_max_bytes, size_of=_bytes_of)
+        self._cache = Cache[Key, Captioned](max_entries=cache_size, max_bytes=cache_max_bytes, size_of=bytes_of)
         self.batcher = Batcher[PreparedImage, Caption](
             self._caption_batch,
             max_batch_size=max_batch_size,
@@ -223,7 +203,7 @@ class Pipeline:
         work.stage = "queue"
         answer = await self.batcher.submit(PreparedImage(pixels, key.options, model, work), timeout_s=math.inf)
         if self._cache.max_entries:
-            self._cache.put(key, _for_the_cache(answer.result))
+            self._cache.put(key, for_the_cache(answer.result))
         return Captioned(answer.result, decode_s, answer.queue_s)
 
     async def _in_pool(self, work: Callable[[], Result]) -> Result:
@@ -298,14 +278,3 @@ class Pipeline:
 
 def _digested(data: bytes) -> tuple[bytes, bytes]:
     return data, hashlib.sha256(data).digest()
-
-
-def _for_the_cache(caption: Caption) -> Captioned:
-    """Its arrays are views that would keep those of a whole batch."""
-    candidates = tuple(replace(found, attention=found.attention.copy()) for found in caption.candidates)
-    return Captioned(Caption(candidates, encode_s=0, beam_search_s=0), decode_s=0, queue_s=0, cache="hit")
-
-
-def _bytes_of(captioned: Captioned) -> int:
-    """Near enough: a word with its log-probability takes about 100 bytes."""
-    return sum(found.attention.nbytes + 100 * (2 + len(found.words)) for found in captioned.caption.candidates)

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prometheus_client.exposition import choose_encoder
 
+from service.captioned import Captioned
 from service.disconnect import unless_client_leaves
 from service.errors import (
     ADMISSION_ERRORS,
@@ -24,7 +25,7 @@ from service.errors import (
 )
 from service.model_source import ModelSource
 from service.passage import record_in
-from service.pipeline import Captioned, Pipeline
+from service.pipeline import Pipeline
 from service.schemas import (
     CandidateBody,
     CaptionBody,

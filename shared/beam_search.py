@@ -6,6 +6,7 @@ Shapes: B images, K beams of each, C continuations per beam, T words so far, P g
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -212,10 +213,16 @@ def _allowed_scores(beams: _Beams, said: Step, rules: Rules) -> NDArray[np.float
 
 
 def _among(words: NDArray[np.int64], some: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Whether each word is one of `some`, by a table that ends with what is beyond them all."""
+    """Whether each word is one of `some`."""
+    return _table(some).take(words, mode="clip")
+
+
+@lru_cache(maxsize=16)
+def _table(some: tuple[int, ...]) -> NDArray[np.bool_]:
+    """By word, and at its end for every word beyond."""
     table = np.zeros(max(some, default=0) + 2, dtype=bool)
     table[list(some)] = True
-    return table.take(words, mode="clip")
+    return table
 
 
 def _open_rows(

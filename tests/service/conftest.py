@@ -48,7 +48,7 @@ def engine(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> TroubledEngine
     bundle = Bundle.load(tiny_bundle)
     engine = TroubledEngine(load_engine(Settings().engine, bundle))
     captioner = Captioner(bundle, engine)
-    monkeypatch.setattr("service.app.load_captioners", lambda path, **options: Captioners((captioner,), captioner))
+    monkeypatch.setattr("service.loading.load_captioners", lambda path, **options: Captioners((captioner,), captioner))
     return engine
 
 

@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -26,3 +27,13 @@ def one_cpu_group() -> Iterator[list[str]]:
         yield ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh"]
     finally:
         group.rmdir()
+
+
+def drawn_group(files: Mapping[str, str], membership: str, folder: Path) -> tuple[Path, Path]:
+    """A file system of control groups and a process's place in it, as `service.cpus` reads them."""
+    mount, place = folder / "mount", folder / "membership"
+    for name, content in files.items():
+        (mount / name).parent.mkdir(parents=True, exist_ok=True)
+        (mount / name).write_text(content)
+    place.write_text(membership)
+    return mount, place

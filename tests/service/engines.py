@@ -1,13 +1,17 @@
 """An engine in trouble: a real one behind a gate."""
 
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
+from starlette.testclient import TestClient
 
 from shared.beam_search import Arrays, Step
 from shared.engine import Engine
+from tests.service import pictures
 
 
 class TroubledEngine:
@@ -31,3 +35,20 @@ class TroubledEngine:
 
     def step(self, features: Arrays, words: NDArray[np.int64], state: Arrays) -> Step:
         return self._engine.step(features, words, state)
+
+
+def caption_behind_one(client: TestClient, engine: TroubledEngine, count: int) -> None:
+    """One picture is held in the engine until `count` others wait in the queue; all get their captions."""
+
+    def send(number: int) -> int:
+        head = {"content-type": "image/jpeg"}
+        return client.post("/caption", content=pictures.jpeg(number), headers=head).status_code
+
+    with ThreadPoolExecutor(1 + count) as threads:
+        asked = [threads.submit(send, 0)]
+        assert engine.entered.acquire(timeout=20)
+        asked += [threads.submit(send, number) for number in range(1, 1 + count)]
+        while client.app.state.pipeline.batcher.depth < count:  # type: ignore[attr-defined]
+            time.sleep(0.01)
+        engine.gate.set()
+        assert {each.result() for each in asked} == {200}

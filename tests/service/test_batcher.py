@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from service.batcher import BatcherError, BatchItemError, QueueFullError
+from service.batcher_errors import BatcherError, BatchItemError, QueueFullError
 from tests.service.batching import Gate, HasLeft, doubled, started, submitted, worker_number
 
 pytestmark = pytest.mark.anyio

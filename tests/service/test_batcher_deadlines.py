@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from service.batcher import DeadlineExceededError
+from service.batcher_errors import DeadlineExceededError
 from tests.service.batching import Gate, HasLeft, doubled, started, submitted
 
 pytestmark = pytest.mark.anyio

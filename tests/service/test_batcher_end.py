@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.batcher import DrainingError, WorkerDiedError
+from service.batcher_errors import DrainingError, WorkerDiedError
 from tests.service.batching import Gate, HasLeft, doubled, started, submitted, worker_number
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from service.collectors import CpuThrottling, GpuMemory
 from service.cpus import Throttling, throttling
 from tests.service.conftest import PROJECT, metric_value
-from tests.service.control_groups import one_cpu_group
+from tests.service.control_groups import drawn_group, one_cpu_group
 from tests.service.test_cpus import IN_A_SERVICE, IN_DOCKER, v1
 
 V1_STAT = {"cpu/docker/4f2a/cpu.stat": "nr_periods 8\nnr_throttled 3\nthrottled_time 1500000000\n"}
@@ -54,16 +54,15 @@ def test_without_a_quota_or_counts_nothing_is_throttled(files: dict[str, str], m
 
 
 def read(files: dict[str, str], membership: str, folder: Path) -> Throttling:
-    for name, content in files.items():
-        (folder / "mount" / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / "mount" / name).write_text(content)
-    (folder / "membership").write_text(membership)
-    return throttling(folder / "mount", folder / "membership")
+    return throttling(*drawn_group(files, membership, folder))
 
 
 def test_a_real_group_that_uses_up_its_quota_is_told_throttled() -> None:
-    """Two processes in a group with one CPU."""
-    burn = "import time\nend = time.monotonic() + 0.5\nwhile time.monotonic() < end: pass\n"
+    """Two processes in a group with one CPU; beside other load it may take them a while."""
+    burn = (
+        "import time\nfrom service.cpus import throttling\nend = time.monotonic() + 30\n"
+        "while time.monotonic() < end and not throttling().throttled_periods: pass\n"
+    )
     tell = "from service.cpus import throttling; now = throttling(); print(now.throttled_periods, now.throttled_s)"
     script = f'"$0" -c "$1" & "$0" -c "$1"; wait; "$0" -c "{tell}"'
     with one_cpu_group() as group:

@@ -7,7 +7,7 @@ import pytest
 
 from service.cpus import available_cpus
 from tests.service.conftest import PROJECT
-from tests.service.control_groups import one_cpu_group
+from tests.service.control_groups import drawn_group, one_cpu_group
 
 ALL = len(os.sched_getaffinity(0))
 IN_DOCKER = "12:cpu,cpuacct:/docker/4f2a\n11:cpuset:/docker/4f2a\n0::/docker/4f2a\n"
@@ -81,11 +81,7 @@ def test_a_machine_without_cgroups_counts_its_affinity(tmp_path: Path) -> None:
 
 
 def count(files: dict[str, str], membership: str, folder: Path) -> int:
-    for name, content in files.items():
-        (folder / "mount" / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / "mount" / name).write_text(content)
-    (folder / "membership").write_text(membership)
-    return available_cpus(folder / "mount", folder / "membership")
+    return available_cpus(*drawn_group(files, membership, folder))
 
 
 def test_a_real_group_with_a_quota_of_one_cpu_is_seen_from_inside() -> None:

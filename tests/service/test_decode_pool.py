@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from service.batcher import DrainingError
+from service.batcher_errors import DrainingError
 from service.decode_pool import DecodePool, DecodeTimeoutError
 
 pytestmark = pytest.mark.anyio

@@ -21,7 +21,7 @@ from service.app import create_app
 from service.settings import Settings
 from tests.service import pictures
 from tests.service.conftest import PROJECT, metric_value, serving
-from tests.service.engines import TroubledEngine
+from tests.service.engines import TroubledEngine, caption_behind_one
 
 NOT_THERE = 'caption_requests_total{code="404",method="GET",route="none"}'
 STAGES = ("read", "decode", "queue", "encode", "beam_search", "reply")
@@ -231,14 +231,8 @@ def test_a_batch_that_is_split_is_counted_and_its_captions_once(tiny_bundle: Pat
             raise ValueError("too many")
 
     engine.trouble = refuse_many
-    with serving(model=tiny_bundle) as client, ThreadPoolExecutor(5) as threads:
-        asked = [threads.submit(client.post, "/caption", content=pictures.jpeg(0), headers=JPEG)]
-        assert engine.entered.acquire(timeout=20)
-        asked += [threads.submit(client.post, "/caption", content=pictures.jpeg(i), headers=JPEG) for i in range(1, 5)]
-        while client.app.state.pipeline.batcher.depth < 4:  # type: ignore[attr-defined]
-            time.sleep(0.01)
-        engine.gate.set()
-        assert {each.result().status_code for each in asked} == {200}
+    with serving(model=tiny_bundle) as client:
+        caption_behind_one(client, engine, 4)
         text = client.get("/metrics").text
     assert metric_value(text, "caption_batch_splits_total") == 3, "4 in halves, and each half in halves"
     assert metric_value(text, "caption_length_words_count") == 5

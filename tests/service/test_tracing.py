@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from service.tracing import Tracing
 from tests.service import pictures
 from tests.service.conftest import PROJECT, environment, metric_value, running, serving
-from tests.service.engines import TroubledEngine
+from tests.service.engines import TroubledEngine, caption_behind_one
 from tests.service.otlp import otlp_receiver
 
 JPEG = {"content-type": "image/jpeg"}
@@ -82,14 +82,8 @@ def test_a_program_sends_the_trace_of_a_request_in_the_trace_of_its_client(
 def test_a_batch_is_linked_to_its_requests_and_they_to_it(
     tiny_bundle: Path, engine: TroubledEngine, spans: InMemorySpanExporter
 ) -> None:
-    with serving(model=tiny_bundle, tracing=True) as client, ThreadPoolExecutor(4) as threads:
-        asked = [threads.submit(client.post, "/caption", content=pictures.jpeg(0), headers=JPEG)]
-        assert engine.entered.acquire(timeout=20)
-        asked += [threads.submit(client.post, "/caption", content=pictures.jpeg(i), headers=JPEG) for i in range(1, 4)]
-        while client.app.state.pipeline.batcher.depth < 3:  # type: ignore[attr-defined]
-            time.sleep(0.01)
-        engine.gate.set()
-        assert {each.result().status_code for each in asked} == {200}
+    with serving(model=tiny_bundle, tracing=True) as client:
+        caption_behind_one(client, engine, 3)
     requests = {span.context.span_id: span for span in named(spans, "POST /caption") if span.context}
     alone, together = sorted(named(spans, "batch"), key=lambda span: span.start_time or 0)
     assert [dict(batch.attributes or {})["caption.batch.size"] for batch in (alone, together)] == [1, 3]

@@ -19,8 +19,6 @@ from PIL import Image
 
 from service.bulk.progress import with_progress
 from shared.bundle import Bundle
-from shared.captioner import Captioner, Captioners
-from shared.engine import load_engine
 from tests.service import pictures
 from tests.service.bulk.conftest import Bulk, draw, rows_of
 from tests.service.conftest import PROJECT
@@ -216,10 +214,8 @@ def test_a_model_or_a_setting_that_is_wrong_is_told_in_a_sentence(
 
 
 def test_a_picture_that_breaks_the_engine_is_an_error_alone(
-    bulk: Bulk, folder: Path, tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+    bulk: Bulk, folder: Path, tmp_path: Path, engine: TroubledEngine
 ) -> None:
-    bundle = Bundle.load(tiny_bundle)
-    engine = TroubledEngine(load_engine("auto", bundle, precision="fp32"))
     engine.gate.set()
     (folder / "guilty.png").write_bytes(pictures.encoded(Image.new("RGB", (64, 64), (1, 254, 3)), "PNG"))
 
@@ -228,10 +224,6 @@ def test_a_picture_that_breaks_the_engine_is_an_error_alone(
             raise RuntimeError("this colour")
 
     engine.trouble = trouble
-    captioner = Captioner(bundle, engine)
-    monkeypatch.setattr(
-        "service.bulk.model.load_captioners", lambda path, **options: Captioners((captioner,), captioner)
-    )
     assert bulk(folder, "--out", tmp_path / "a.jsonl") == 3
     rows = rows_of(tmp_path / "a.jsonl")
     assert rows.pop("guilty.png")["error_message"] == "this colour"
