@@ -81,7 +81,7 @@ async def soak(program: Program, bundle: Path, volume: Path, seconds: float) -> 
                 answer = await ask_with_fault(program.port, picture(dice.randrange(10**6)), dice.choice(FAULTS))
             else:
                 body = {"good": good[which], "broken": broken, "bomb": bomb}[kind]
-                answer = await ask(program.port, body + os.urandom(8))
+                answer = await ask(program.port, body + tail())
             right = kind != "good" or answer.status != 200 or answer.caption == captions[which]
             answers[f"{kind} {answer.status}" + ("" if right else " wrong caption")] += 1
 
@@ -93,6 +93,11 @@ async def soak(program: Program, bundle: Path, volume: Path, seconds: float) -> 
     swapping = asyncio.create_task(asyncio.to_thread(swap_models, bundle, volume, until))
     await asyncio.gather(watch(), *(client(seed) for seed in range(CLIENTS)))
     return Soaked(seconds, dict(sorted(answers.items())), await swapping, resident)
+
+
+def tail() -> bytes:
+    """Bytes that make a picture another one. Without 0xff: a marker of JPEG among them could end a broken one well."""
+    return os.urandom(8).replace(b"\xff", b"\0")
 
 
 def swap_models(bundle: Path, volume: Path, until: float) -> int:
