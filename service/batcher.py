@@ -159,6 +159,7 @@ class Batcher(Generic[Item, Result]):
             raise
         finally:
             self._leave(entry)
+            del entry  # an error leads here: no ring
 
     async def close(self, *, drain: bool = True, timeout_s: float | None = None) -> None:
         """Refuse new items, finish (or, without `drain`, refuse) the waiting ones, end the workers."""
@@ -218,6 +219,7 @@ class Batcher(Generic[Item, Result]):
                 seconds = (time.monotonic() - began) / len(worker.batch)
                 self._seconds_per_item = 0.8 * (self._seconds_per_item or seconds) + 0.2 * seconds
                 self._to_loop(self._resolve, outcomes)
+                del outcomes
         except BaseException:
             logger.critical("worker thread %d died", worker.number, exc_info=True)
         finally:

@@ -61,6 +61,7 @@ class DecodePool:
             return await job.future
         finally:
             job.work = None  # it holds a whole body, and may still wait for its turn
+            del job  # an error leads here: no ring, which only the garbage collector would open
 
     def close(self) -> None:
         """What waits or runs fails now; a running decode ends when it ends."""

@@ -23,6 +23,7 @@ async def unless_client_leaves(receive: Receive, work: Coroutine[Any, Any, Resul
     finally:
         unfinished = [task for task in (working, leaving) if task.cancel()]
         await asyncio.gather(*unfinished, return_exceptions=True)
+        del working, unfinished  # an error leads here: no ring, which would keep the body
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from service.passage import Passage
@@ -14,20 +15,39 @@ Value = TypeVar("Value")
 class SharedWork(Generic[Value]):
     """Work that several callers wait for; dropped when the last of them leaves. `stage` says how far it is."""
 
-    def __init__(self, work: "Callable[[SharedWork[Value]], Coroutine[Any, Any, Value]]", stage: str) -> None:
+    def __init__(
+        self,
+        work: "Callable[[SharedWork[Value]], Coroutine[Any, Any, Value]]",
+        stage: str,
+        on_end: "Callable[[SharedWork[Value]], None]",
+    ) -> None:
         self.stage = stage
+        self._on_end = on_end
         self.passage = Passage()
         self.waiting = 0
-        self.task = asyncio.create_task(work(self))
+        self._task: asyncio.Task[Value] | None = asyncio.create_task(work(self))
+        self._task.add_done_callback(self._end)
+
+    @property
+    def is_over(self) -> bool:
+        """Ended, or about to be dropped."""
+        return self._task is None or self._task.cancelling() > 0
 
     async def result(self) -> Value:
+        assert self._task, "asked while it is under way"
         self.waiting += 1
         try:
-            return await asyncio.shield(self.task)
+            return await asyncio.shield(self._task)
         finally:
             self.waiting -= 1
-            if not self.waiting:
-                self.task.cancel()
+            if not self.waiting and self._task:
+                self._task.cancel()
+
+    def _end(self, task: asyncio.Task[Value]) -> None:
+        self._task = None  # its error leads to frames that lead here: a ring, which would keep picture and model
+        if not task.cancelled():
+            task.exception()  # asyncio complains of errors that nobody has looked at
+        self._on_end(self)
 
 
 class InFlight(Generic[Key, Value]):
@@ -38,20 +58,17 @@ class InFlight(Generic[Key, Value]):
 
     def find(self, key: Key) -> SharedWork[Value] | None:
         work = self._works.get(key)
-        return None if work is None or work.task.cancelling() else work
+        return None if work is None or work.is_over else work
 
     def begin(
         self, key: Key, work: Callable[[SharedWork[Value]], Coroutine[Any, Any, Value]], stage: str
     ) -> SharedWork[Value]:
-        begun = self._works[key] = SharedWork(work, stage)
-        begun.task.add_done_callback(lambda task: self._forget(key, begun))
+        begun = self._works[key] = SharedWork(work, stage, partial(self._forget, key))
         return begun
 
     def _forget(self, key: Key, work: SharedWork[Value]) -> None:
         if self._works.get(key) is work:
             del self._works[key]
-        if not work.task.cancelled():
-            work.task.exception()  # asyncio complains of errors that nobody has looked at
 
 
 class Cache(Generic[Key, Value]):
