@@ -157,18 +157,20 @@ class Pipeline:
         options: DecodeOptions,
         model: LoadedModel,
         *,
+        is_small: bool = False,
         timeout_s: float = math.inf,
         record: RequestRecord | None = None,
     ) -> Captioned:
         """`picture` runs in the decode pool: finding the bytes in a large form takes its time, too.
 
-        `timeout_s` may only shorten the time that the service gives.
+        If it `is_small`, that time is less than the way to the pool and back takes. `timeout_s` may only shorten the
+        time that the service gives.
         """
         timeout_s = min(timeout_s, self._timeout_s)
         caller = _Caller(record)
         try:
             async with asyncio.timeout(timeout_s):
-                captioned = await self._caption(picture, options, model, caller)
+                captioned = await self._caption(picture, is_small, options, model, caller)
         except TimeoutError:
             raise DeadlineExceededError(timeout_s) from None
         except asyncio.CancelledError:
@@ -178,9 +180,9 @@ class Pipeline:
         return captioned
 
     async def _caption(
-        self, picture: Callable[[], bytes], options: DecodeOptions, model: LoadedModel, caller: _Caller
+        self, picture: Callable[[], bytes], is_small: bool, options: DecodeOptions, model: LoadedModel, caller: _Caller
     ) -> Captioned:
-        data, digest = await self._in_pool(lambda: _digested(picture()))
+        data, digest = _digested(picture) if is_small else await self._in_pool(lambda: _digested(picture))
         key = Key(digest, options, weakref.ref(model))
         if hit := self._cache.get(key):
             return hit
@@ -276,5 +278,6 @@ class Pipeline:
             passage.stages += (Stage("queue", passage.stages[-1].ended, began), *stages)
 
 
-def _digested(data: bytes) -> tuple[bytes, bytes]:
+def _digested(picture: Callable[[], bytes]) -> tuple[bytes, bytes]:
+    data = picture()
     return data, hashlib.sha256(data).digest()

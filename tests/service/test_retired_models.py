@@ -1,6 +1,7 @@
 """A model that is no longer used leaves memory at once: no failed request may keep it until garbage is collected."""
 
 import gc
+import logging
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +39,7 @@ def failing(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> int:
 
     with monkeypatch.context() as patch:
         patch.setattr(Captioner, "caption", fail)
+        patch.setattr(logging.getLogger("service.batcher"), "disabled", True)  # pytest keeps what is logged
         return send(client, pictures.jpeg()).status_code
 
 
