@@ -129,3 +129,16 @@ def test_the_default_model_keeps_its_promises_on_real_photos(default_bundle: Pat
     rounded = captions(captioner(default_bundle, "openvino", "bf16"), images, 16)
     assert share_of_equal(expected, rounded) >= 0.95
     assert scores(rounded)["CIDEr-D"] == pytest.approx(scores(expected)["CIDEr-D"], abs=0.5)
+
+
+@pytest.mark.slow
+def test_what_serves_by_default_costs_no_quality_and_says_the_same_in_any_batch(
+    default_bundle: Path, real_data: Path
+) -> None:
+    photos, images = photos_and_images(real_data / "flickr8k" / "val", default_bundle)
+    served = captioner(default_bundle, "openvino", "auto")
+    expected = captions(served, images, 16)
+    assert_equal_but_for_ties(expected, captions(served, images, 1), at_least=0.99)
+    assert_equal_but_for_ties(expected, captions(served, images[::-1], 11)[::-1], at_least=0.99)
+    found = score(references_of(photos), {p.image_id: c.caption for p, c in zip(photos, expected, strict=True)})
+    assert found["CIDEr-D"] > served.bundle.metrics["flickr8k/val"]["CIDEr-D"] - 0.5
