@@ -2,7 +2,8 @@
 
 A guard around uvicorn's protocol ends a connection whose request head does not arrive in time or whose client does not
 read its answer, and bounds how many there are. At the bound, the connection that has gone without a request for
-longest makes room; where all are in one, a new connection is told 503.
+longest makes room; where all are in one, a new connection is told 503, unless it is a probe that asks: who is busy must
+not be taken for dead.
 """
 
 import asyncio
@@ -14,8 +15,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 LOOK_EVERY_S = 1.0
 RETRY_AFTER_S = 1
 LAST_WORDS_S = 1.0
-MAX_REFUSED = 100
-"""Refused connections that are given time to read why; the others are cut off."""
+MAX_SURPLUS = 100
+"""Connections beyond the bound that are given time to ask, and to read their answer; the others are cut off."""
+PROBES = (b"GET /livez ", b"GET /readyz ", b"GET /startupz ")
 
 
 def _refusal() -> bytes:
@@ -40,13 +42,13 @@ class Connections:
         self.look_every_s = min(LOOK_EVERY_S, header_timeout_s / 4, write_timeout_s / 4)
         self._max_connections = max_connections
         self._open: set[GuardedConnection] = set()
-        self._refused: set[RefusedConnection] = set()
+        self._surplus: set[SurplusConnection] = set()
 
     def protocol(self, **arguments: Any) -> asyncio.Protocol:
         """The two kinds of connection have every method that asyncio calls, but inherit nothing."""
         if self._has_room():
             return cast(asyncio.Protocol, GuardedConnection(H11Protocol(**arguments), self._open, self))
-        return cast(asyncio.Protocol, RefusedConnection(self._refused))
+        return cast(asyncio.Protocol, SurplusConnection(H11Protocol(**arguments), self._surplus))
 
     def _has_room(self) -> bool:
         if len(self._open) < self._max_connections:
@@ -116,32 +118,46 @@ class GuardedConnection:
             self._timer = self._loop.call_later(self._limits.look_every_s, self._look, transport)
 
 
-class RefusedConnection:
-    """Says so, and passes over what the client sends: data that nobody took would make the answer be lost."""
+class SurplusConnection:
+    """Answers a probe; else refuses, and passes over what follows: with data that nobody took the answer is lost."""
 
-    def __init__(self, siblings: "set[RefusedConnection]") -> None:
-        self._siblings = siblings
+    def __init__(self, inner: H11Protocol, siblings: "set[SurplusConnection]") -> None:
+        self._inner, self._siblings = inner, siblings
+        self._transport: asyncio.Transport | None = None
+        self._is_probe: bool | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        if len(self._siblings) >= MAX_REFUSED:
+        if len(self._siblings) >= MAX_SURPLUS:
             transport.abort()
             return
         self._siblings.add(self)
-        transport.write(_refusal())
-        transport.write_eof()
+        self._transport = transport
         asyncio.get_running_loop().call_later(LAST_WORDS_S, transport.abort)
 
     def data_received(self, data: bytes) -> None:
-        pass
+        if self._transport and self._is_probe is None:
+            self._is_probe = data.startswith(PROBES)
+            if self._is_probe:
+                self._inner.connection_made(self._transport)
+            else:
+                self._transport.write(_refusal())
+                self._transport.write_eof()
+        if self._is_probe:
+            self._inner.data_received(data)
 
     def eof_received(self) -> None:
-        pass
+        if self._is_probe:
+            self._inner.eof_received()
 
     def pause_writing(self) -> None:
-        pass
+        if self._is_probe:
+            self._inner.pause_writing()
 
     def resume_writing(self) -> None:
-        pass
+        if self._is_probe:
+            self._inner.resume_writing()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._siblings.discard(self)
+        if self._is_probe:
+            self._inner.connection_lost(error)

@@ -132,6 +132,7 @@ def test_where_all_connections_are_busy_a_new_one_is_told_so(impatient: Program)
         assert head.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nretry-after: 1\r\n" in head
         assert json.loads(body)["error"]["code"] == "too_many_connections"
+        assert httpx2.get(f"{impatient.url}/livez").status_code == 200, "busy is not dead"
         for client in busy:
             client.sendall(photo[100:])
         assert [answer(client)[0] for client in busy] == [200] * 20
