@@ -5,8 +5,8 @@ DEV := .venv-dev/bin
 BENCH := .venv-bench/bin
 DATA ?= data
 # Training on a CPU without these spends most of its time in page faults: every large tensor is unmapped and mapped anew.
-export MALLOC_MMAP_THRESHOLD_ := 2000000000
-export MALLOC_TRIM_THRESHOLD_ := 4000000000
+test test-slow train bench-training: export MALLOC_MMAP_THRESHOLD_ := 2000000000
+test test-slow train bench-training: export MALLOC_TRIM_THRESHOLD_ := 4000000000
 
 .PHONY: run test test-slow test-containers bench bench-memory bench-tracing bench-training lint format train clean
 
