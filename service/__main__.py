@@ -20,6 +20,7 @@ import uvicorn
 from service.app import create_app
 from service.last_words import refuse_open, refuse_waiting
 from service.logs import UnhurriedStream, configure_logging
+from service.memory import return_what_is_freed
 from service.pipeline import Pipeline
 from service.server import PortError, admin_server, bound_socket, uvicorn_config
 from service.settings import Settings, SettingsError, read_settings
@@ -45,6 +46,7 @@ def main() -> int:
     configure_logging(log, level=settings.log_level, log_format=settings.log_format)
     logger.info("settings: %s", " ".join(f"{name}={value}" for name, value in settings))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    return_what_is_freed()
     # While the model is loaded nobody has anything to lose, and a thread that loads cannot be stopped otherwise.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
