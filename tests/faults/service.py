@@ -39,6 +39,8 @@ Kind = Literal["exception", "memory", "fewer", "more", "sleep", "hang", "hold_py
 SEPARATOR = b"\nfault="
 HEADER = b"x-fault"
 HANG_S = 3600.0
+REMEMBERED = 1000
+"""Pictures with a fault; the others have long had their answer."""
 
 _requested = contextvars.ContextVar[str]("fault", default="")
 
@@ -92,6 +94,8 @@ class Faults:
 
     def remember(self, pixels: NDArray[np.uint8], fault: Fault) -> None:
         self._by_pixels[_digest(pixels)] = fault
+        if len(self._by_pixels) > REMEMBERED:
+            del self._by_pixels[next(iter(self._by_pixels))]
 
     def of(self, images: NDArray[np.uint8], place: Place) -> Fault | None:
         if not self._by_pixels:

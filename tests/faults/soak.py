@@ -30,6 +30,8 @@ from tests.service.test_model_source import renamed
 
 CLIENTS = 6
 SWAP_S = 5.0
+GOOD = 32
+"""Pictures that go well; those with faults have other numbers."""
 STAGES: tuple[Stage, ...] = ("connected", "head", "half_body", "body", "reply")
 
 
@@ -62,7 +64,7 @@ class Soaked:
 
 
 async def soak(program: Program, bundle: Path, volume: Path, seconds: float) -> Soaked:
-    good = [picture(seed) for seed in range(32)]
+    good = [picture(seed) for seed in range(GOOD)]
     captions = await captions_of(program.port, good)
     answers: Counter[str] = Counter()
     resident: list[float] = []
@@ -78,7 +80,7 @@ async def soak(program: Program, bundle: Path, volume: Path, seconds: float) -> 
                 await leave(program.port, os.urandom(8), dice.choice(STAGES), after_s=dice.random() / 20)
                 continue
             if kind == "fault":
-                answer = await ask_with_fault(program.port, picture(dice.randrange(10**6)), dice.choice(FAULTS))
+                answer = await ask_with_fault(program.port, picture(dice.randrange(GOOD, 10**6)), dice.choice(FAULTS))
             else:
                 body = {"good": good[which], "broken": broken, "bomb": bomb}[kind]
                 answer = await ask(program.port, body + tail())
