@@ -1,4 +1,4 @@
-"""The bodies of requests' queries and of answers: the OpenAPI surface."""
+"""The bodies of requests' queries and of answers: the OpenAPI surface, and what the client gives its callers."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -15,24 +15,24 @@ class CaptionQuery(BaseModel):
     explain: Annotated[bool, Field(description="Also what the model looked at for every word.")] = False
 
 
-class WordBody(BaseModel):
+class WordBody(BaseModel, frozen=True):
     word: str
     log_probability: float
     attention: list[list[float]] = Field(description="Weights over a grid of the picture, rows from the top; sum 1.")
 
 
-class CandidateBody(BaseModel):
+class CandidateBody(BaseModel, frozen=True):
     caption: str
     log_probability: float
     words: list[WordBody] | None = Field(None, description="Only with explain=true.")
 
 
-class ModelName(BaseModel):
+class ModelName(BaseModel, frozen=True):
     name: str
     version: str
 
 
-class Timing(BaseModel):
+class Timing(BaseModel, frozen=True):
     decode_ms: float
     queue_ms: float
     encode_ms: float = Field(description="Of the batch that the picture was in.")
@@ -46,7 +46,7 @@ class Timing(BaseModel):
     )
 
 
-class CaptionBody(BaseModel):
+class CaptionBody(BaseModel, frozen=True):
     caption: str
     log_probability: float
     candidates: list[CandidateBody]
@@ -54,25 +54,25 @@ class CaptionBody(BaseModel):
     timing: Timing
 
 
-class PreprocessingBody(BaseModel):
+class PreprocessingBody(BaseModel, frozen=True):
     size: int
     resize: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
 
-class DecodeBody(BaseModel):
+class DecodeBody(BaseModel, frozen=True):
     beam_size: int
     max_length: int
     length_penalty: float
 
 
-class FailedReloadBody(BaseModel):
+class FailedReloadBody(BaseModel, frozen=True):
     at: datetime
     complaint: str
 
 
-class ModelBody(BaseModel):
+class ModelBody(BaseModel, frozen=True):
     name: str
     version: str
     source: Literal["embedded", "volume", "bundle"]
@@ -100,10 +100,10 @@ class ProbeBody(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-class ErrorDetail(BaseModel):
+class ErrorDetail(BaseModel, frozen=True):
     code: str
     message: str
 
 
-class ErrorBody(BaseModel):
+class ErrorBody(BaseModel, frozen=True):
     error: ErrorDetail
