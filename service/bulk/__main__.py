@@ -14,6 +14,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 # Read when numpy is imported; captioning multiplies no large matrices with it.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -34,7 +35,16 @@ SOME_FAILED = 3
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = _arguments(argv)
+    parser = argparse.ArgumentParser(prog="python -m service.bulk", description=__doc__.partition("\n")[0])
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.ray and options.copies:
+        options.refuse("--copies goes without --ray")
+    if options.shard_size < 1:
+        options.refuse(f"--shard-size is {options.shard_size}, and must be at least 1")
     logging.basicConfig(stream=sys.stderr, level="WARNING", format="%(levelname)s %(name)s: %(message)s")
     try:
         settings = read_settings()
@@ -83,8 +93,7 @@ def _on_ray(options: argparse.Namespace, settings: Settings) -> int:
     return caption_on_ray(options, settings)
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m service.bulk", description=__doc__.partition("\n")[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="FOLDER_OR_LIST", help="a folder of pictures, or a text file with one a line")
     parser.add_argument("--out", required=True, help="rows go here: .jsonl, .csv or .parquet; with --ray a folder")
     parser.add_argument("--copies", type=Path, metavar="FOLDER", help="also copies that carry their caption, as XMP")
@@ -93,17 +102,16 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         "--format", choices=["jsonl", "csv", "parquet"], default="jsonl", help="with --ray: of its files"
     )
     parser.add_argument("--shard-size", type=int, default=1000, metavar="N", help="with --ray: pictures in a file")
-    options = parser.parse_args(argv)
-    if options.ray and options.copies:
-        parser.error("--copies goes without --ray")
-    if options.shard_size < 1:
-        parser.error(f"--shard-size is {options.shard_size}, and must be at least 1")
-    return options
+    parser.set_defaults(refuse=parser.error)
+
+
+def end(code: int) -> NoReturn:
+    """Without waiting for threads: what they do is done, or does not count."""
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))  # the next run mends a torn line
-    code = main()
-    logging.shutdown()
-    sys.stderr.flush()
-    os._exit(code)
+    end(main())
