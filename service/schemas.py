@@ -56,7 +56,7 @@ class CaptionBody(BaseModel, frozen=True):
 
 class PreprocessingBody(BaseModel, frozen=True):
     size: int
-    resize: str
+    resize: Literal["squash", "crop"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 

@@ -1,6 +1,7 @@
 """What runs the network: one surface, two engines. Neither runtime is imported before it is asked for."""
 
 import importlib.util
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -13,6 +14,8 @@ from shared.bundle import Bundle
 
 BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Batches are padded to one of these: runtimes keep memory for every shape they ever saw."""
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
+"""One of them is there where torch may find a GPU; where none is, a second is saved that loading torch takes."""
 MAX_CPU_WORKERS = 8
 """Unless more are asked for: each has the weights in memory of its own."""
 
@@ -90,7 +93,7 @@ def _has_torch() -> bool:
 
 
 def _gpus() -> int:
-    if not _has_torch():
+    if not (_has_torch() and any(map(os.path.exists, GPU_DEVICES))):
         return 0
     import torch
 

@@ -1,5 +1,6 @@
 """Captions for many files without HTTP: `python -m service.bulk FOLDER_OR_LIST --out captions.jsonl`.
 
+arguments.py     what a run may be told
 files.py         which pictures, and their bytes
 captioning.py    from files to rows, every core busy
 rows.py          a row as JSON, CSV and Parquet

@@ -19,6 +19,7 @@ from typing import NoReturn
 # Read when numpy is imported; captioning multiplies no large matrices with it.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+from service.bulk.arguments import add_arguments
 from service.bulk.captioning import caption_pictures
 from service.bulk.copies import Copies
 from service.bulk.files import InputError, find_pictures, read_file
@@ -91,18 +92,6 @@ def _on_ray(options: argparse.Namespace, settings: Settings) -> int:
     from service.bulk.on_ray import caption_on_ray
 
     return caption_on_ray(options, settings)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="FOLDER_OR_LIST", help="a folder of pictures, or a text file with one a line")
-    parser.add_argument("--out", required=True, help="rows go here: .jsonl, .csv or .parquet; with --ray a folder")
-    parser.add_argument("--copies", type=Path, metavar="FOLDER", help="also copies that carry their caption, as XMP")
-    parser.add_argument("--ray", metavar="ADDRESS", help="work on this Ray cluster; source and out may be URLs")
-    parser.add_argument(
-        "--format", choices=["jsonl", "csv", "parquet"], default="jsonl", help="with --ray: of its files"
-    )
-    parser.add_argument("--shard-size", type=int, default=1000, metavar="N", help="with --ray: pictures in a file")
-    parser.set_defaults(refuse=parser.error)
 
 
 def end(code: int) -> NoReturn:
