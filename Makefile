@@ -8,7 +8,7 @@ DATA ?= data
 test test-slow train bench-training: export MALLOC_MMAP_THRESHOLD_ := 2000000000
 test test-slow train bench-training: export MALLOC_TRIM_THRESHOLD_ := 4000000000
 
-.PHONY: run test test-slow test-containers bench bench-memory bench-tracing bench-training lint format train clean
+.PHONY: run test test-slow test-containers bench bench-memory bench-tracing bench-training lint documents format train clean
 
 run: .venv/installed
 	.venv/bin/python -m service
@@ -46,6 +46,10 @@ lint: .venv-dev/installed
 	$(DEV)/ruff check .
 	$(DEV)/mypy
 	$(DEV)/lint-imports
+
+# The OpenAPI document, and the tables of settings and metrics, as the code has them.
+documents: .venv-dev/installed
+	$(DEV)/python -m tests.documents
 
 format: .venv-dev/installed
 	$(DEV)/ruff format .

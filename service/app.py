@@ -39,6 +39,15 @@ Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 # FastAPI's own spans would tell queries, and would follow whatever the environment says.
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+DESCRIPTION = """A picture goes in, a sentence comes out.
+
+Every error is JSON with a code for programs and a sentence for people. After 429 and 503 come back when `Retry-After`
+says. Every answer has an `X-Request-Id`: the client's own, or a new one."""
+TAGS = [
+    {"name": "captions", "description": "For whoever has pictures."},
+    {"name": "health", "description": "For load balancers, supervisors and Prometheus; no key is asked for."},
+    {"name": "operation", "description": "For whoever runs the service."},
+]
 FLUSH_S = 3.0
 """For the last spans, when whoever takes them does not answer."""
 
@@ -70,11 +79,11 @@ def create_app(settings: Settings) -> FastAPI:
     )
     keys = Keys(settings.api_keys_file) if settings.api_keys_file else None
     limiter = RateLimiter(rate=settings.rate_limit, burst=settings.rate_burst) if settings.rate_limit else None
-    app.include_router(router, dependencies=admission(keys, limiter))
+    app.include_router(router, dependencies=admission(keys, limiter), tags=["captions"])
     app.state.admin = None if settings.admin_port is None else _bare_app("Operation", metrics, pipeline, tracing)
     operated = app.state.admin or app
-    operated.include_router(probes)
-    operated.include_router(operation, dependencies=admission(keys, None))
+    operated.include_router(probes, tags=["health"])
+    operated.include_router(operation, dependencies=admission(keys, None), tags=["operation"])
     return app
 
 
@@ -88,7 +97,10 @@ def _bare_app(
 ) -> FastAPI:
     app = FastAPI(
         title=title,
-        description="A picture goes in, a sentence comes out.",
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        generate_unique_id_function=lambda route: route.name,
         version=build_info()["version"],
         lifespan=lifespan,
         redirect_slashes=False,

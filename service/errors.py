@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import examples
 from service.batcher_errors import (
     BatchItemError,
     DeadlineExceededError,
@@ -127,7 +128,12 @@ def statuses(kinds: Iterable[type[Exception]]) -> dict[int, list[str]]:
 def responses(kinds: Iterable[type[Exception]]) -> dict[int | str, dict[str, Any]]:
     """What the OpenAPI document promises of a route that ends in one of these errors."""
     return {
-        status: {"model": ErrorBody, "description": "Code: " + ", ".join(codes), **_HEADERS.get(status, {})}
+        status: {
+            "model": ErrorBody,
+            "description": "Code: " + ", ".join(codes),
+            "content": {"application/json": {"examples": examples.errors_of(codes)}},
+            **_HEADERS.get(status, {}),
+        }
         for status, codes in statuses(kinds).items()
         if status != 499
     }

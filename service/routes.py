@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prometheus_client.exposition import choose_encoder
 
+from service import examples
 from service.captioned import Captioned
 from service.disconnect import unless_client_leaves
 from service.errors import (
@@ -170,7 +171,15 @@ async def startupz(pipeline: PipelineOf) -> ProbeBody:
     return _probe(None if pipeline.models.loaded else "the model is being loaded")
 
 
-@probes.get("/metrics", response_class=Response, summary="Prometheus text, or OpenMetrics by Accept")
+METRICS_ANSWER = {"content": {"text/plain": {"schema": {"type": "string"}, "example": examples.METRICS}}}
+
+
+@probes.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: METRICS_ANSWER},
+    summary="Prometheus text, or OpenMetrics by Accept",
+)
 async def metrics(request: Request) -> Response:
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(request.app.state.metrics.registry), media_type=content_type)

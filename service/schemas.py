@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service import examples
+
 
 class CaptionQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,7 +48,7 @@ class Timing(BaseModel, frozen=True):
     )
 
 
-class CaptionBody(BaseModel, frozen=True):
+class CaptionBody(BaseModel, frozen=True, json_schema_extra={"examples": [examples.CAPTION]}):
     caption: str
     log_probability: float
     candidates: list[CandidateBody]
@@ -72,7 +74,7 @@ class FailedReloadBody(BaseModel, frozen=True):
     complaint: str
 
 
-class ModelBody(BaseModel, frozen=True):
+class ModelBody(BaseModel, frozen=True, json_schema_extra={"examples": [examples.MODEL]}):
     name: str
     version: str
     source: Literal["embedded", "volume", "bundle"]
@@ -90,7 +92,7 @@ class ModelBody(BaseModel, frozen=True):
     last_failed_reload: FailedReloadBody | None = Field(description="Since this model was loaded.")
 
 
-class ReloadBody(BaseModel):
+class ReloadBody(BaseModel, json_schema_extra={"examples": [examples.RELOAD]}):
     outcome: Literal["success", "failure", "unchanged"]
     model: ModelName = Field(description="The model that answers now.")
     complaint: str | None = Field(description="Why the model that the volume names was not taken.")
@@ -105,5 +107,5 @@ class ErrorDetail(BaseModel, frozen=True):
     message: str
 
 
-class ErrorBody(BaseModel, frozen=True):
+class ErrorBody(BaseModel, frozen=True, json_schema_extra={"examples": [examples.ERROR]}):
     error: ErrorDetail

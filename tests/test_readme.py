@@ -1,23 +1,12 @@
-"""What the README says about settings must be what the settings are."""
+"""What the README opens with, and that its links lead somewhere."""
 
 import re
 from pathlib import Path
 
-from service.settings import Settings
+import pytest
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-
-
-def test_the_table_of_settings_is_whole_and_tells_the_defaults() -> None:
-    table = dict(re.findall(r"^\| `([A-Z_]+)` \| (?:`(.*?)`)? ?\|", README, flags=re.MULTILINE))
-    defaults = {name.upper(): field.default for name, field in Settings.model_fields.items()}
-    assert set(table) == set(defaults)
-    for name, default in defaults.items():
-        told = table[name]
-        if isinstance(default, bool):
-            assert told == str(default).lower(), name
-        else:
-            assert told == "" if default is None else type(default)(told) == default, name
+PROJECT = Path(__file__).parent.parent
+README = (PROJECT / "README.md").read_text()
 
 
 def test_readme_opens_with_the_two_commands_and_the_licence_of_the_weights() -> None:
@@ -26,3 +15,25 @@ def test_readme_opens_with_the_two_commands_and_the_licence_of_the_weights() -> 
     assert re.search(r"^make test\b", first_screen, flags=re.MULTILINE)
     assert "curl -F file=@" in first_screen
     assert "non-commercial research only" in first_screen
+
+
+@pytest.mark.parametrize("name", ["README.md", "service/README.md", "trainer/README.md"])
+def test_links_to_files_and_headings_lead_somewhere(name: str) -> None:
+    page = PROJECT / name
+    text = page.read_text()
+    headings = {
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", text, re.M)
+    }
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        path, _, heading = target.partition("#")
+        if not path:
+            assert heading in headings, target
+        elif "://" not in path:
+            assert (page.parent / path).exists(), target
+
+
+def test_the_example_of_the_client_is_ten_lines_that_compile() -> None:
+    example = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert example is not None
+    compile(example[1], "README.md", "exec")
+    assert len(example[1].splitlines()) <= 11
