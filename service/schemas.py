@@ -98,7 +98,7 @@ class ReloadBody(BaseModel, json_schema_extra={"examples": [examples.RELOAD]}):
     complaint: str | None = Field(description="Why the model that the volume names was not taken.")
 
 
-class ProbeBody(BaseModel):
+class ProbeBody(BaseModel, json_schema_extra={"examples": [{"status": "ok"}]}):
     status: Literal["ok"] = "ok"
 
 
