@@ -79,11 +79,11 @@ def create_app(settings: Settings) -> FastAPI:
     )
     keys = Keys(settings.api_keys_file) if settings.api_keys_file else None
     limiter = RateLimiter(rate=settings.rate_limit, burst=settings.rate_burst) if settings.rate_limit else None
-    app.include_router(router, dependencies=admission(keys, limiter), tags=["captions"])
+    app.include_router(router, dependencies=admission(keys, limiter))
     app.state.admin = None if settings.admin_port is None else _bare_app("Operation", metrics, pipeline, tracing)
     operated = app.state.admin or app
-    operated.include_router(probes, tags=["health"])
-    operated.include_router(operation, dependencies=admission(keys, None), tags=["operation"])
+    operated.include_router(probes)
+    operated.include_router(operation, dependencies=admission(keys, None))
     return app
 
 

@@ -61,10 +61,10 @@ SMALL_BYTES = 262_144
 MODEL_VERSION = "X-Model-Version"
 CAPTION_ANSWER = {"headers": {MODEL_VERSION: {"required": True, "schema": {"type": "string"}}}}
 
-router = APIRouter()
+router = APIRouter(tags=["captions"])
 """What clients use; probes, operation and pages are for others."""
-probes = APIRouter()
-operation = APIRouter()
+probes = APIRouter(tags=["health"])
+operation = APIRouter(tags=["operation"])
 pages = APIRouter(include_in_schema=False)
 
 

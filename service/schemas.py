@@ -29,9 +29,10 @@ class CandidateBody(BaseModel, frozen=True):
     words: list[WordBody] | None = Field(None, description="Only with explain=true.")
 
 
-class ModelName(BaseModel, frozen=True):
+class ModelName(BaseModel):
     name: str
     version: str
+    model_config = ConfigDict(frozen=True)
 
 
 class Timing(BaseModel, frozen=True):
