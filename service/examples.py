@@ -47,6 +47,7 @@ MESSAGES: Mapping[str, str] = {
     "empty_image": "the image is empty: zero bytes",
     "internal": "something went wrong inside the service; its log says more",
     "invalid_image": "the bytes give no picture",
+    "no_attention": "this model looks once, at the whole picture, so there is nothing to explain",
     "no_image": "the form has 0 fields 'file' (its fields: none); send one picture, as the field \"file\"",
     "not_a_volume": "the model does not come from a volume, so there is nothing to reload",
     "queue_full": "128 pictures are waiting; come back in 3 s",
