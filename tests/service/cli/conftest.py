@@ -26,7 +26,8 @@ Command = Callable[..., Done]
 def command(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     monkeypatch.setenv("CAPTION_MODEL", str(tiny_bundle))
     monkeypatch.setenv("CAPTION_PRECISION", "fp32")
-    monkeypatch.setenv("CAPTION_THREADS", "0")  # what flags set is undone with these
+    for name in ("THREADS", "WORKERS"):  # what flags set is undone with these
+        monkeypatch.setenv(f"CAPTION_{name}", "0")
 
     def run(*words: object) -> Done:
         try:
