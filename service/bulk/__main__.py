@@ -26,6 +26,7 @@ from service.bulk.files import InputError, find_pictures, read_file
 from service.bulk.model import BATCH_SIZES, load_workers
 from service.bulk.output import OutputError, open_output
 from service.bulk.progress import report, with_progress
+from service.bulk.warnings import log_to_stderr
 from service.cpus import available_cpus
 from service.settings import Settings, SettingsError, read_settings
 from shared.bundle import BundleError
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         options.refuse("--copies goes without --ray")
     if options.shard_size < 1:
         options.refuse(f"--shard-size is {options.shard_size}, and must be at least 1")
-    logging.basicConfig(stream=sys.stderr, level="WARNING", format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     try:
         settings = read_settings()
         errors = _on_ray(options, settings) if options.ray else caption_here(options, settings)

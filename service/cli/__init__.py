@@ -6,7 +6,6 @@ that help is quick and a caption comes soon. Results go to stdout, everything el
 
 import argparse
 import importlib
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -21,7 +20,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; anything wrong with its input is a sentence and an exit code, never a traceback."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is imported
     options = build_parser().parse_args(arguments)
-    logging.basicConfig(stream=sys.stderr, level="WARNING", format="%(levelname)s %(name)s: %(message)s")
     try:
         return options.run(options)
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.bulk.warnings import log_to_stderr
 from service.cli.exits import SOME_FAILED, UsageError
 from service.cli.flags import MODEL_SETTINGS, add_setting_flags, settings_from
 
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    log_to_stderr()
     _check(options)
     from service.bulk.progress import with_progress
     from service.cli.found import Printer, in_order

@@ -10,6 +10,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+from service.bulk.warnings import log_to_stderr
 from service.cli.flags import add_setting_flags, settings_from
 
 HELP = "check a model and this machine"
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    log_to_stderr()
     settings = settings_from(options)
     from service.cpus import available_cpus
     from service.loading import captioners_loader

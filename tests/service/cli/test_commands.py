@@ -1,5 +1,6 @@
 """`caption-service serve, bulk, check, completion`, and what holds for all of them."""
 
+import itertools
 import json
 import re
 import shutil
@@ -72,12 +73,10 @@ def test_serve_takes_settings_as_flags(tiny_bundle: Path) -> None:
     )
     assert service.stdout is not None
     with service.stdout:
-        said = ""
-        while "listening on" not in said:
-            said += service.stdout.readline()
+        said = list(itertools.takewhile(lambda line: "listening on" not in line, service.stdout))
         service.terminate()
         assert service.wait(30) == 0
-    assert "max_batch_size=3 " in said
+    assert "max_batch_size=3 " in "".join(said)
 
 
 def test_serve_has_a_flag_for_every_setting_and_refuses_what_cannot_be(command: Command) -> None:
