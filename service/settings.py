@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     keep_alive_s: Count = 75
     """that a connection may rest between requests"""
     max_connections: Count = 1000
-    """then the one that has rested longest is closed, or, if all are busy, a new one gets 503"""
+    """then the one that has rested longest is closed, or, if all are busy, a new one gets 503, unless it is a probe"""
     stuck_after_s: Seconds = 30.0
     """in one batch or on the event loop, and the service ends with exit code 70"""
     drain_delay_s: Delay = 0.0
