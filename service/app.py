@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from service import errors
 from service.access import admission
 from service.cpus import available_cpus
+from service.explain_routes import explaining
 from service.keys import Keys
 from service.loading import captioners_loader
 from service.metrics import Metrics
@@ -55,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
     metrics.watch_queue(lambda: pipeline.waiting, settings.max_queue_size)
     metrics.watch_decode_threads(lambda: pipeline.decode_pool.stuck)
     metrics.watch_workers(lambda: pipeline.batcher.workers)
-    for route, method, codes in expected_requests(router, probes, operation, pages):
+    for route, method, codes in expected_requests(router, explaining, probes, operation, pages):
         metrics.requests.expect(route, method, codes)
     metrics.requests.expect(NO_ROUTE, "GET", (200,))  # Starlette's own: the OpenAPI document
     lifespan = _lifespan(
@@ -71,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
     keys = Keys(settings.api_keys_file) if settings.api_keys_file else None
     limiter = RateLimiter(rate=settings.rate_limit, burst=settings.rate_burst) if settings.rate_limit else None
     app.include_router(router, dependencies=admission(keys, limiter))
+    app.include_router(explaining, dependencies=admission(keys, limiter))
     app.state.admin = None if settings.admin_port is None else _bare_app("Operation", metrics, pipeline, tracing)
     operated = app.state.admin or app
     operated.include_router(probes)
