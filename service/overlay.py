@@ -6,6 +6,7 @@ dim and grey. The light of a panel goes by the largest weight of its word.
 
 import io
 import math
+from bisect import bisect_right
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +86,5 @@ def _sheet(title: str, panels: list[tuple[Image.Image, str, str]]) -> Image.Imag
 def _shortened(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     if font.getlength(text) <= width:
         return text
-    while text and font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text + "..."
+    fits = bisect_right(range(len(text)), width, key=lambda count: font.getlength(text[:count] + "...")) - 1
+    return text[: max(0, fits)] + "..."
