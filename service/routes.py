@@ -62,10 +62,11 @@ MODEL_VERSION = "X-Model-Version"
 CAPTION_ANSWER = {"headers": {MODEL_VERSION: {"required": True, "schema": {"type": "string"}}}}
 
 router = APIRouter()
-"""What clients use; probes, operation and pages are for others."""
+"""What clients use; the others are for others."""
 probes = APIRouter()
 operation = APIRouter()
 pages = APIRouter(include_in_schema=False)
+operators_home = APIRouter(include_in_schema=False)
 
 
 async def pipeline_of(request: Request) -> Pipeline:
@@ -185,7 +186,7 @@ async def metrics(request: Request) -> Response:
     return Response(encode(request.app.state.metrics.registry), media_type=content_type)
 
 
-@pages.get("/", status_code=307)
+@operators_home.get("/", status_code=307)
 async def home() -> RedirectResponse:
     return RedirectResponse("docs")
 
