@@ -20,7 +20,7 @@ export function showNew(photos, { onLook, onAgain, onRemove, onEdit }) {
   const cards = document.createDocumentFragment();
   for (const photo of photos) {
     const { card } = photo;
-    part(photo, ".file").textContent = photo.name;
+    part(photo, ".file").textContent = part(photo, ".file").title = photo.name;
     showWaiting(photo);
     onClick(photo, ".look-button", () => onLook(photo));
     onClick(photo, ".again-button", () => onAgain(photo));

@@ -1,10 +1,10 @@
-// Three pictures to begin with, drawn here: a dog on a meadow, a skier, and a boat at sea.
+// Three pictures to begin with, drawn here: a dog on a meadow, a skier, and a surfer.
 
 const WIDTH = 640;
 const HEIGHT = 480;
 
 export function drawSamples() {
-  const scenes = { "dog.jpg": drawDog, "skier.jpg": drawSkier, "boat.jpg": drawBoat };
+  const scenes = { "dog.jpg": drawDog, "skier.jpg": drawSkier, "surfer.jpg": drawSurfer };
   return Promise.all(Object.entries(scenes).map(([name, draw]) => drawn(name, draw)));
 }
 
@@ -71,23 +71,34 @@ function drawSkier(pen, roll) {
   limb(pen, [[354, 178], [371, 180]], 10, "#f59e0b");
 }
 
-function drawBoat(pen, roll) {
-  shade(pen, 0, 250, ["#5d9bd6", "#dcebf5"]);
-  for (const [x, y] of [[110, 80], [160, 66], [205, 84], [470, 110], [520, 98]]) blob(pen, x, y, 46, 18, "rgb(255 255 255 / 75%)");
-  shape(pen, [[0, 250], [90, 222], [170, 240], [250, 250]], "#6f8a86");
-  shade(pen, 250, HEIGHT, ["#3d7fa6", "#0f4a70"]);
+function drawSurfer(pen, roll) {
+  shade(pen, 0, 130, ["#9cc4e4", "#d5e6f0"]);
+  shade(pen, 130, HEIGHT, ["#2b6f93", "#1b87a0", "#0e5672"]);
+  shape(pen, [[0, 150], [150, 96], [330, 84], [520, 120], [640, 170], [640, 330], [0, 350]], "#1f8aa3");
   for (let i = 0; i < 260; i += 1) {
-    const y = 254 + 226 * roll() ** 1.4;
-    blob(pen, WIDTH * roll(), y, (y - 230) / 9, 1 + (y - 250) / 110, roll() < 0.5 ? "rgb(255 255 255 / 22%)" : "rgb(8 50 80 / 30%)");
+    const [x, y] = [WIDTH * roll(), 110 + 230 * roll()];
+    limb(pen, [[x, y], [x + 26, y - 9]], 1.6, roll() < 0.5 ? "rgb(190 235 240 / 32%)" : "rgb(8 60 85 / 35%)");
   }
-  shape(pen, [[322, 70], [322, 300], [468, 300]], "#fbfbf7");
-  shape(pen, [[310, 96], [310, 300], [212, 300]], "#e9edf0");
-  limb(pen, [[316, 58], [316, 326]], 6, "#5b4632");
-  shape(pen, [[196, 316], [470, 316], [428, 368], [236, 368]], "#9f2d20");
-  limb(pen, [[194, 316], [472, 316]], 8, "#f3efe6");
-  blob(pen, 388, 292, 11, 12, "#d7a17c");
-  limb(pen, [[388, 306], [388, 318]], 22, "#1d4ed8");
-  blob(pen, 332, 378, 150, 10, "rgb(255 255 255 / 45%)");
+  for (let i = 0; i < 320; i += 1) {
+    const x = WIDTH * roll();
+    blob(pen, x, 118 - 40 * Math.sin((Math.PI * x) / WIDTH) + 30 * roll(), 16 * roll(), 9 * roll(), "rgb(255 255 255 / 55%)");
+  }
+  for (let i = 0; i < 900; i += 1) {
+    const [x, y] = [WIDTH * roll(), 320 + 160 * roll() ** 0.8];
+    blob(pen, x, y, 26 * roll(), 9 * roll(), roll() < 0.75 ? "rgb(255 255 255 / 50%)" : "rgb(20 100 125 / 35%)");
+  }
+  limb(pen, [[226, 330], [330, 314], [428, 282]], 15, "#f6f2e8");
+  limb(pen, [[232, 333], [330, 318], [424, 287]], 4, "#d9534f");
+  limb(pen, [[322, 232], [356, 262], [370, 300]], 21, "#16202c");
+  limb(pen, [[314, 234], [292, 272], [300, 314]], 22, "#1d2936");
+  limb(pen, [[318, 228], [334, 172]], 40, "#1b2735");
+  limb(pen, [[336, 172], [382, 176], [418, 160]], 13, "#1d2936");
+  limb(pen, [[326, 172], [286, 196], [252, 180]], 13, "#1d2936");
+  blob(pen, 420, 159, 8, 7, "#d7a17c");
+  blob(pen, 250, 179, 8, 7, "#d7a17c");
+  blob(pen, 344, 136, 17, 19, "#d7a17c");
+  blob(pen, 340, 128, 18, 13, "#3b2a1e");
+  for (let i = 0; i < 140; i += 1) blob(pen, 200 + 130 * roll(), 318 + 34 * roll(), 12 * roll(), 8 * roll(), "rgb(255 255 255 / 60%)");
 }
 
 function shade(pen, top, bottom, colours) {
