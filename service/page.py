@@ -1,4 +1,4 @@
-"""The web page at / and the files that it is made of: read once, served with a policy that lets it load nothing else."""
+"""The web page at / and the files that it is made of: read once, and served with a policy that lets in nothing else."""
 
 import hashlib
 from collections.abc import Mapping

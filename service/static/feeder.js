@@ -1,6 +1,6 @@
 // Feeds the service at its own pace: a few requests at a time, fewer when it is busy, none while it says "come back".
 
-const FIRST = 3;
+const FIRST = 1; // so that the first caption comes at once
 const MOST = 6; // as many as a browser sends at once over HTTP/1.1
 const LONG_QUEUE_MS = 250;
 const MOST_TRIES = 40;

@@ -45,7 +45,8 @@ which.addEventListener("change", () => {
 
 element("look-save").addEventListener("click", async () => {
   const { photo } = shown;
-  const { png, trouble: why } = await askForOverlay(photo.file, photo.asked);
+  const { n, ...asked } = photo.asked; // an overlay is of the best candidate alone
+  const { png, trouble: why } = await askForOverlay(photo.file, asked);
   if (png) save(`${photo.name.replace(/\.\w+$/, "")}-attention.png`, png);
   else trouble.textContent = why ?? "The key is not taken any more.";
 });
