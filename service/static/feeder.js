@@ -2,6 +2,7 @@
 
 const FIRST = 1; // so that the first caption comes at once
 const MOST = 6; // as many as a browser sends at once over HTTP/1.1
+const CAUTION = 0.02; // of a request, that each answer gives back to what a refusal has taken
 const LONG_QUEUE_MS = 250;
 const MOST_TRIES = 40;
 const MOST_UNREACHABLE = 5;
@@ -10,6 +11,7 @@ export class Feeder {
   #waiting = [];
   #busy = 0;
   #room = FIRST;
+  #most = MOST;
   #heldUntil = 0;
   #timer = 0;
   #send;
@@ -60,12 +62,14 @@ export class Feeder {
 
   #adapt(outcome) {
     if (outcome.comeBackS) {
+      this.#most = Math.max(1, Math.floor(this.#room) - 1);
       this.#room = Math.max(1, this.#room / 2);
       this.hold(outcome.comeBackS * (1 + Math.random() / 4));
     } else if (outcome.body?.timing.queue_ms > LONG_QUEUE_MS) {
       this.#room = Math.max(1, this.#room - 1);
     } else if (outcome.body) {
-      this.#room = Math.min(MOST, this.#room + 1 / this.#room);
+      this.#most = Math.min(MOST, this.#most + CAUTION);
+      this.#room = Math.min(this.#most, this.#room + 1 / this.#room);
     }
   }
 
