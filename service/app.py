@@ -15,16 +15,18 @@ from prometheus_client import CollectorRegistry
 from service import errors
 from service.access import admission
 from service.cpus import available_cpus
+from service.explain_routes import explaining
 from service.keys import Keys
 from service.loading import captioners_loader
 from service.metrics import Metrics
 from service.model_metrics import build_info
 from service.model_source import LoadedModel, ModelSource
 from service.observation import Observation
+from service.page import page_router
 from service.pipeline import Pipeline
 from service.rate_limit import RateLimiter
 from service.request_metrics import CLIENT_LEFT, NO_ROUTE
-from service.routes import operation, pages, probes, router
+from service.routes import operation, operators_home, pages, probes, router
 from service.settings import Settings, SettingsError
 from service.threads import in_passing_thread
 from service.unread import UnreadBodies
@@ -64,7 +66,8 @@ def create_app(settings: Settings) -> FastAPI:
     metrics.watch_queue(lambda: pipeline.waiting, settings.max_queue_size)
     metrics.watch_decode_threads(lambda: pipeline.decode_pool.stuck)
     metrics.watch_workers(lambda: pipeline.batcher.workers)
-    for route, method, codes in expected_requests(router, probes, operation, pages):
+    page = page_router()
+    for route, method, codes in expected_requests(router, explaining, page, probes, operation, pages):
         metrics.requests.expect(route, method, codes)
     metrics.requests.expect(NO_ROUTE, "GET", (200,))  # Starlette's own: the OpenAPI document
     lifespan = _lifespan(
@@ -80,7 +83,11 @@ def create_app(settings: Settings) -> FastAPI:
     keys = Keys(settings.api_keys_file) if settings.api_keys_file else None
     limiter = RateLimiter(rate=settings.rate_limit, burst=settings.rate_burst) if settings.rate_limit else None
     app.include_router(router, dependencies=admission(keys, limiter))
+    app.include_router(explaining, dependencies=admission(keys, limiter))
+    app.include_router(page)
     app.state.admin = None if settings.admin_port is None else _bare_app("Operation", metrics, pipeline, tracing)
+    if app.state.admin:
+        app.state.admin.include_router(operators_home)
     operated = app.state.admin or app
     operated.include_router(probes)
     operated.include_router(operation, dependencies=admission(keys, None))

@@ -43,6 +43,10 @@ class BadParameterError(ValueError):
     pass
 
 
+class NoAttentionError(ValueError):
+    """The model does not say where it looks."""
+
+
 class SlowBodyError(ValueError):
     pass
 
@@ -88,6 +92,7 @@ ERRORS: Mapping[type[Exception], tuple[int, str]] = {
     EmptyImageError: (400, "empty_image"),
     BadParameterError: (400, "bad_parameter"),
     RequestValidationError: (400, "bad_parameter"),
+    NoAttentionError: (400, "no_attention"),
     UnauthorizedError: (401, "unauthorized"),
     SlowBodyError: (408, "slow_body"),
     NotAVolumeError: (409, "not_a_volume"),

@@ -91,9 +91,9 @@ class Pipeline:
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._limits = limits
+        self.limits = limits
         self._max_queue_size, self._max_queue_bytes = max_queue_size, max_queue_bytes
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._stuck_after_s = stuck_after_s
         self._metrics, self._on_batch = metrics, on_batch
         self._decoding = 0
@@ -166,7 +166,7 @@ class Pipeline:
         If it `is_small`, that time is less than the way to the pool and back takes. `timeout_s` may only shorten the
         time that the service gives.
         """
-        timeout_s = min(timeout_s, self._timeout_s)
+        timeout_s = min(timeout_s, self.timeout_s)
         caller = _Caller(record)
         try:
             async with asyncio.timeout(timeout_s):
@@ -197,7 +197,7 @@ class Pipeline:
         """Has no deadline: its callers have theirs."""
         began = time.monotonic()
         preprocessing, on_size = model.captioner.bundle.preprocessing, self._metrics.pixels.observe
-        pixels = await self._in_pool(lambda: read_pixels(data, preprocessing, self._limits, on_size=on_size))
+        pixels = await self._in_pool(lambda: read_pixels(data, preprocessing, self.limits, on_size=on_size))
         decoded = time.monotonic()
         decode_s = decoded - began
         work.passage.note("decode", began, decoded)

@@ -24,6 +24,7 @@ from service.errors import (
     UnavailableError,
     responses,
 )
+from service.explanation import attention_grid, captioned_then, require_attention
 from service.model_source import ModelSource
 from service.passage import record_in
 from service.pipeline import Pipeline
@@ -32,6 +33,7 @@ from service.schemas import (
     CaptionBody,
     CaptionQuery,
     DecodeBody,
+    DecodeQuery,
     FailedReloadBody,
     ModelBody,
     ModelName,
@@ -45,6 +47,7 @@ from service.upload import FIELD, Uploads, check_media_type, picture_in
 from service.web_security import docs_page
 from shared.bundle import Bundle, DecodeOptions
 from shared.captioner import Candidate
+from shared.image import upright_size
 
 PICTURE = {"type": "string", "format": "binary"}
 CAPTION_REQUEST_BODY = {
@@ -62,10 +65,11 @@ MODEL_VERSION = "X-Model-Version"
 CAPTION_ANSWER = {"headers": {MODEL_VERSION: {"required": True, "schema": {"type": "string"}}}}
 
 router = APIRouter(tags=["captions"])
-"""What clients use; probes, operation and pages are for others."""
+"""What clients use; the others are for others."""
 probes = APIRouter(tags=["health"])
 operation = APIRouter(tags=["operation"])
 pages = APIRouter(include_in_schema=False)
+operators_home = APIRouter(include_in_schema=False)
 
 
 async def pipeline_of(request: Request) -> Pipeline:
@@ -100,17 +104,25 @@ async def caption(
     began = time.monotonic()
     model = pipeline.models.current
     bundle = model.captioner.bundle
-    options = decode_options(query, bundle.decode)
+    options = decode_options(query, bundle.decode, n_best=query.n)
+    if query.explain:
+        require_attention(bundle)
     check_media_type(request)
     with pipeline.place():
         async with uploads.body(request) as body:
             picture = partial(picture_in, body, request.headers.get("content-type", ""))
-            timeout_s = math.inf if x_request_timeout_ms is None else x_request_timeout_ms / 1000
+            timeout_s = asked_timeout_s(x_request_timeout_ms)
             record = record_in(request.scope)
             is_small = len(body) <= SMALL_BYTES
             work = pipeline.caption(picture, options, model, is_small=is_small, timeout_s=timeout_s, record=record)
-            captioned = await unless_client_leaves(request.receive, work)
-    answer = caption_body(captioned, bundle, explain=query.explain, total_s=time.monotonic() - began)
+            if query.explain:
+                measuring = captioned_then(
+                    pipeline, work, lambda _: upright_size(picture(), pipeline.limits), timeout_s
+                )
+                captioned, size = await unless_client_leaves(request.receive, measuring)
+            else:
+                captioned, size = await unless_client_leaves(request.receive, work), None
+    answer = caption_body(captioned, bundle, explained_size=size, total_s=time.monotonic() - began)
     version = {MODEL_VERSION: quote(bundle.version)}
     return Response(answer.model_dump_json(exclude_none=True), headers=version, media_type="application/json")
 
@@ -134,6 +146,7 @@ async def model(pipeline: PipelineOf) -> ModelBody:
         engine=captioner.engine_name,
         precision=captioner.precision,
         device=captioner.device,
+        has_attention=bundle.has_attention,
         last_failed_reload=_failed_reload(pipeline.models),
     )
 
@@ -185,7 +198,7 @@ async def metrics(request: Request) -> Response:
     return Response(encode(request.app.state.metrics.registry), media_type=content_type)
 
 
-@pages.get("/", status_code=307)
+@operators_home.get("/", status_code=307)
 async def home() -> RedirectResponse:
     return RedirectResponse("docs")
 
@@ -195,24 +208,33 @@ async def docs(request: Request) -> HTMLResponse:
     return docs_page(request.app.title)
 
 
-def decode_options(query: CaptionQuery, defaults: DecodeOptions) -> DecodeOptions:
+def asked_timeout_s(milliseconds: int | None) -> float:
+    return math.inf if milliseconds is None else milliseconds / 1000
+
+
+def decode_options(query: DecodeQuery, defaults: DecodeOptions, *, n_best: int = 1) -> DecodeOptions:
     beam_size = query.beam_size or defaults.beam_size
-    if query.n > beam_size:
-        raise BadParameterError(f"n is {query.n}, but a beam of size {beam_size} finds at most {beam_size}")
+    if n_best > beam_size:
+        raise BadParameterError(f"n is {n_best}, but a beam of size {beam_size} finds at most {beam_size}")
     return DecodeOptions(
         beam_size=beam_size,
         max_length=query.max_length or defaults.max_length,
         length_penalty=defaults.length_penalty,
-        n_best=query.n,
+        n_best=n_best,
     )
 
 
-def caption_body(captioned: Captioned, bundle: Bundle, *, explain: bool, total_s: float) -> CaptionBody:
-    found = captioned.caption
+def caption_body(
+    captioned: Captioned, bundle: Bundle, *, explained_size: tuple[int, int] | None, total_s: float
+) -> CaptionBody:
+    """`explained_size` is that of the upright picture, where its caption is to be explained."""
+    found, resize = captioned.caption, bundle.preprocessing.resize
+    explain = explained_size is not None
     return CaptionBody(
         caption=found.caption,
         log_probability=found.log_probability,
         candidates=[_candidate_body(candidate, explain=explain) for candidate in found.candidates],
+        attention_grid=attention_grid(explained_size, found.candidates[0], resize) if explained_size else None,
         model=ModelName(name=bundle.name, version=bundle.version),
         timing=Timing(
             decode_ms=_milliseconds(captioned.decode_s),

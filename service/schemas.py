@@ -8,12 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from service import examples
 
 
-class CaptionQuery(BaseModel):
+class DecodeQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     beam_size: Annotated[int | None, Field(ge=1, le=5, description="Default: the model's own.")] = None
-    n: Annotated[int, Field(ge=1, le=5, description="How many candidates; at most beam_size.")] = 1
     max_length: Annotated[int | None, Field(ge=1, le=50, description="In words. Default: the model's own.")] = None
+
+
+class CaptionQuery(DecodeQuery):
+    n: Annotated[int, Field(ge=1, le=5, description="How many candidates; at most beam_size.")] = 1
     explain: Annotated[bool, Field(description="Also what the model looked at for every word.")] = False
 
 
@@ -27,6 +30,19 @@ class CandidateBody(BaseModel, frozen=True):
     caption: str
     log_probability: float
     words: list[WordBody] | None = Field(None, description="Only with explain=true.")
+
+
+class AttentionGridBody(BaseModel):
+    """The grid's cells, all of one size, fill a box of the upright picture; all numbers but the counts are pixels."""
+
+    width: int = Field(description="Of the picture, after its EXIF orientation.")
+    height: int
+    rows: int
+    columns: int
+    left: float
+    top: float
+    right: float
+    bottom: float
 
 
 class ModelName(BaseModel):
@@ -53,6 +69,7 @@ class CaptionBody(BaseModel, frozen=True, json_schema_extra={"examples": [exampl
     caption: str
     log_probability: float
     candidates: list[CandidateBody]
+    attention_grid: AttentionGridBody | None = Field(None, description="Only with explain=true.")
     model: ModelName
     timing: Timing
 
@@ -90,6 +107,7 @@ class ModelBody(BaseModel, frozen=True, json_schema_extra={"examples": [examples
     engine: str
     precision: str
     device: str
+    has_attention: bool = Field(description="Whether it can explain its captions.")
     last_failed_reload: FailedReloadBody | None = Field(description="Since this model was loaded.")
 
 

@@ -16,6 +16,12 @@ NOTHING = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-act
 PAGE_HEADERS = {"X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer", "Content-Security-Policy": NOTHING}
 """Of every HTML page that does not bring its own."""
 
+PAGE_POLICY = (
+    f"{NOTHING}; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+"""The web page: files of its own, requests to this service, and pictures that it has in memory."""
+
 
 class SecurityHeaders:
     """ASGI: no answer is taken for another type than it says, no page is framed, and none runs what it did not say."""

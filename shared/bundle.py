@@ -67,6 +67,11 @@ class Bundle:
     metrics: dict[str, Any]
     golden: Golden
 
+    @property
+    def has_attention(self) -> bool:
+        """Whether the model says where it looks; "show and tell" looks once, at the whole picture."""
+        return self.architecture.get("decoder") != "show_tell"
+
     @classmethod
     def load(cls, path: Path) -> "Bundle":
         """Read and check a bundle; raises BundleError."""

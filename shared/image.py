@@ -41,6 +41,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = frozenset(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 
 
 class InvalidImageError(ValueError):
@@ -138,6 +139,27 @@ def read_image(
     its size, both sides at least twice the target. Takes about 4 bytes of memory per decoded pixel, 8 where a picture
     is turned or has alpha.
     """
+    return _read(data, limits, target, on_size)[0]
+
+
+def upright_size(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[int, int]:
+    """Width and height of the picture that `read_image` gives without a target."""
+    return _read(data, limits, 1, lambda pixels: None)[1]
+
+
+def seen_box(size: tuple[int, int], resize: Resize) -> tuple[float, float, float, float]:
+    """The part of a picture (width, height) that a model sees: left, top, right, bottom."""
+    width, height = size
+    side = min(size)
+    if resize == "crop":
+        return (width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2
+    return 0, 0, width, height
+
+
+def _read(
+    data: bytes, limits: ImageLimits, target: int | None, on_size: Callable[[int], None]
+) -> tuple[Image.Image, tuple[int, int]]:
+    """The picture, and the size that it would have without a target."""
     if not data:
         raise EmptyImageError("the image is empty: zero bytes")
     if len(data) > limits.max_bytes:
@@ -160,19 +182,23 @@ def read_image(
 
 def _decode(
     data: bytes, kind: str, limits: ImageLimits, target: int | None, on_size: Callable[[int], None]
-) -> Image.Image:
+) -> tuple[Image.Image, tuple[int, int]]:
     check_pieces(kind, data)
     image = _open_heif(data) if kind == "HEIF" else Image.open(io.BytesIO(data), formats=[kind])
     on_size(image.width * image.height)
     _check_size(image, kind, limits)
+    whole = image.size
     if target and kind == "JPEG":
         image.draft(None, (FINER * target, FINER * target))
     image.load()
     _check_size(image, kind, limits)  # a HEIF may turn out larger than its header says
     turn = _turn_to_upright(image)
+    if kind != "JPEG":
+        whole = image.size
+    width, height = reversed(whole) if turn in _SIDEWAYS else whole
     image = _to_rgb(image)
     image.info.clear()  # an orientation left here would turn the picture again
-    return image if turn is None else image.transpose(turn)
+    return image if turn is None else image.transpose(turn), (width, height)
 
 
 def _open_heif(data: bytes) -> Image.Image:
@@ -229,7 +255,5 @@ def to_array(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uin
     size = (preprocessing.size, preprocessing.size)
     if image.size == size:
         return np.array(image)
-    side, (width, height) = min(image.size), image.size
-    centre = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
-    box = centre if preprocessing.resize == "crop" else None
+    box = seen_box(image.size, preprocessing.resize)
     return np.array(image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=FINER))

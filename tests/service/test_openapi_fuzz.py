@@ -19,6 +19,7 @@ from tests.service.conftest import running
 KEY = "the-key"
 OPERATIONS = [
     ("POST", "/caption"),
+    ("POST", "/caption/explain"),
     ("POST", "/model/reload"),
     *(("GET", path) for path in ("/model", "/livez", "/readyz", "/startupz", "/metrics")),
 ]

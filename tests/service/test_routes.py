@@ -1,5 +1,6 @@
 """POST /caption and its neighbours, over real HTTP messages into the real app."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -265,8 +266,18 @@ def test_the_model_tells_what_it_is(client: TestClient, tiny_bundle: Path) -> No
     assert body["precision"] in ("fp32", "bf16", "fp16", "int8")
 
 
-def test_home_leads_to_the_docs(client: TestClient) -> None:
-    assert client.get("/").headers["location"] == "docs"
+def test_home_is_a_page_whose_parts_are_all_there(client: TestClient) -> None:
+    home = client.get("/")
+    assert home.headers["content-type"].startswith("text/html")
+    assert "'unsafe" not in home.headers["content-security-policy"]
+    parts = set(re.findall(r'(?:src|href)="(static/[^"]+)"', home.text))
+    assert len(parts) >= 4
+    for part in parts:
+        again = client.get(part)
+        assert again.status_code == 200
+        etag = {"If-None-Match": again.headers["etag"]}
+        assert (client.get(part, headers=etag).status_code, client.get(part, headers=etag).content) == (304, b"")
+    assert error_of(client.get("/static/nothing.js")) == (404, "not_found")
     assert client.get("/docs").status_code == 200
 
 

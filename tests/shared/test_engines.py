@@ -95,6 +95,18 @@ def test_every_word_says_where_the_model_looked(tiny_bundle: Path, drawn_data: P
     assert sum(best.word_log_probabilities) >= best.log_probability
 
 
+def test_both_engines_look_at_the_same_places(tiny_bundle: Path, drawn_data: Path) -> None:
+    _, images = photos_and_images(drawn_data / "val", tiny_bundle)
+    openvino, torch = (captions(captioner(tiny_bundle, name, "fp32"), images[:20], 4) for name in ("openvino", "torch"))
+    compared = [(a, b) for a, b in zip(openvino, torch, strict=True) if a.caption == b.caption]
+    assert len(compared) >= 19
+    for a, b in compared:
+        np.testing.assert_allclose(a.candidates[0].attention, b.candidates[0].attention, atol=1e-3)
+        np.testing.assert_allclose(
+            a.candidates[0].word_log_probabilities, b.candidates[0].word_log_probabilities, atol=0.01
+        )
+
+
 @pytest.mark.parametrize(
     ("engine", "precision", "message"),
     [
