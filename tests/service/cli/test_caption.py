@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -138,7 +139,7 @@ def test_where_no_service_answers_one_sentence_says_so(
 
 
 def test_a_picture_may_be_piped_in(photo: Path, tiny_bundle: Path) -> None:
-    settings = {"model": tiny_bundle, "precision": "fp32"}
+    settings: dict[str, Any] = {"model": tiny_bundle, "precision": "fp32"}
     piped = process("caption", "-", stdin=photo.read_bytes(), **settings)
     assert (piped.returncode, piped.stderr) == (0, b"")
     assert piped.stdout == process("caption", photo, **settings).stdout
