@@ -30,7 +30,7 @@ from service.upload import check_media_type, picture_in
 PNG = "image/png"
 
 
-explaining = APIRouter()
+explaining = APIRouter(tags=["captions"])
 
 
 @explaining.post(
