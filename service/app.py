@@ -15,6 +15,9 @@ from prometheus_client import CollectorRegistry
 from service import errors
 from service.access import admission
 from service.cpus import available_cpus
+from service.doors import ibm_max, many, open_inference
+from service.doors.fetching import PictureByAddress
+from service.doors.pace import Pace
 from service.explain_routes import explaining
 from service.keys import Keys
 from service.loading import captioners_loader
@@ -67,7 +70,9 @@ def create_app(settings: Settings) -> FastAPI:
     metrics.watch_decode_threads(lambda: pipeline.decode_pool.stuck)
     metrics.watch_workers(lambda: pipeline.batcher.workers)
     page = page_router()
-    for route, method, codes in expected_requests(router, explaining, page, probes, operation, pages):
+    doors = [many.router, open_inference.router, *([ibm_max.router] if settings.ibm_max else [])]
+    open_doors = [page, open_inference.health, *([ibm_max.documents] if settings.ibm_max else [])]
+    for route, method, codes in expected_requests(router, explaining, probes, operation, pages, *doors, *open_doors):
         metrics.requests.expect(route, method, codes)
     metrics.requests.expect(NO_ROUTE, "GET", (200,))  # Starlette's own: the OpenAPI document
     lifespan = _lifespan(
@@ -80,11 +85,13 @@ def create_app(settings: Settings) -> FastAPI:
         timeout_s=settings.body_timeout_s,
         on_cancel=metrics.cancel,
     )
+    _open_doors(app, settings)
     keys = Keys(settings.api_keys_file) if settings.api_keys_file else None
     limiter = RateLimiter(rate=settings.rate_limit, burst=settings.rate_burst) if settings.rate_limit else None
-    app.include_router(router, dependencies=admission(keys, limiter))
-    app.include_router(explaining, dependencies=admission(keys, limiter))
-    app.include_router(page)
+    for each in (router, explaining, *doors):
+        app.include_router(each, dependencies=admission(keys, limiter))
+    for each in open_doors:
+        app.include_router(each)
     app.state.admin = None if settings.admin_port is None else _bare_app("Operation", metrics, pipeline, tracing)
     if app.state.admin:
         app.state.admin.include_router(operators_home)
@@ -92,6 +99,22 @@ def create_app(settings: Settings) -> FastAPI:
     operated.include_router(probes)
     operated.include_router(operation, dependencies=admission(keys, None))
     return app
+
+
+def _open_doors(app: FastAPI, settings: Settings) -> None:
+    """What requests with many pictures, or with an address instead of one, need; and how each API tells of errors."""
+    pace = app.state.pace = Pace(
+        app.state.pipeline,
+        max_batch_size=settings.max_batch_size,
+        max_queue_size=settings.max_queue_size,
+    )
+    app.state.many = many.ManyLimits(settings.max_pictures, settings.max_pictures_bytes)
+    app.state.by_address = None
+    if settings.url_hosts:
+        app.state.by_address = PictureByAddress(
+            hosts=settings.url_hosts, timeout_s=settings.url_timeout_s, uploads=app.state.uploads, pace=pace
+        )
+    app.state.dialects = open_inference.DIALECTS | (ibm_max.DIALECTS if settings.ibm_max else {})
 
 
 def _bare_app(

@@ -5,8 +5,8 @@ What is not in the table is a plain 500 without detail, and a log line.
 
 import logging
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -23,6 +23,7 @@ from service.batcher_errors import (
     WorkerDiedError,
 )
 from service.decode_pool import DecodeTimeoutError
+from service.metrics import Metrics
 from service.schemas import ErrorBody
 from shared.image import (
     EmptyImageError,
@@ -87,13 +88,27 @@ class NotAVolumeError(RuntimeError):
     """There is nothing to reload from."""
 
 
+class AddressRefusedError(ValueError):
+    """A picture's address that is not fetched from, by the rules of this service."""
+
+
+class UnreachableAddressError(ValueError):
+    """A picture's address that gives no picture."""
+
+
+class NoModelError(ValueError):
+    """A model, or a version of it, that is not served here."""
+
+
 ERRORS: Mapping[type[Exception], tuple[int, str]] = {
     NoImageError: (400, "no_image"),
     EmptyImageError: (400, "empty_image"),
     BadParameterError: (400, "bad_parameter"),
     RequestValidationError: (400, "bad_parameter"),
     NoAttentionError: (400, "no_attention"),
+    AddressRefusedError: (400, "address_refused"),
     UnauthorizedError: (401, "unauthorized"),
+    NoModelError: (404, "no_model"),
     SlowBodyError: (408, "slow_body"),
     NotAVolumeError: (409, "not_a_volume"),
     BodyTooLargeError: (413, "too_large"),
@@ -103,6 +118,7 @@ ERRORS: Mapping[type[Exception], tuple[int, str]] = {
     UndecodableImageError: (422, "undecodable_image"),
     InvalidImageError: (422, "invalid_image"),
     DecodeTimeoutError: (422, "decode_timeout"),
+    UnreachableAddressError: (422, "unreachable_address"),
     RateLimitedError: (429, "rate_limited"),
     ClientLeftError: (499, "client_left"),
     BatchItemError: (500, "internal"),
@@ -115,9 +131,14 @@ ERRORS: Mapping[type[Exception], tuple[int, str]] = {
 }
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 INTERNAL = "something went wrong inside the service; its log says more"
-REJECT_REASONS = frozenset(code for _, code in ERRORS.values()) - {"client_left", "unavailable", "not_a_volume"}
+REJECT_REASONS = frozenset(code for _, code in ERRORS.values()) - {
+    "client_left",
+    "unavailable",
+    "not_a_volume",
+    "no_model",
+}
 ADMISSION_ERRORS = (UnauthorizedError, RateLimitedError)
-CAPTION_ERRORS = tuple(kind for kind in ERRORS if kind not in (NotAVolumeError, UnavailableError))
+CAPTION_ERRORS = tuple(kind for kind in ERRORS if kind not in (NoModelError, NotAVolumeError, UnavailableError))
 # A service that ends takes no further request on the same connection.
 CLOSING = (DrainingError, WorkerDiedError)
 
@@ -152,35 +173,61 @@ _HEADERS: dict[int, dict[str, Any]] = {
 }
 
 
-def error_response(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+class Refusal(NamedTuple):
+    status: int
+    code: str
+    message: str
+
+
+Dialect: TypeAlias = Callable[[Refusal], tuple[int, object]]
+"""How an API tells of an error: status and JSON."""
+
+
+def native(refusal: Refusal) -> tuple[int, object]:
+    return refusal.status, {"error": {"code": refusal.code, "message": refusal.message}}
+
+
+def refusal_of(error: Exception, metrics: Metrics) -> Refusal:
+    """By the table, counted; what it does not know is logged and tells nothing."""
+    known = next((ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS), None)
+    status, code = known or (500, "internal")
+    if code in REJECT_REASONS:
+        metrics.reject(code)
+    if status == 500:
+        logger.error("a picture failed: %s", error, exc_info=None if known else error)
+    return Refusal(status, code, INTERNAL if status == 500 else str(error))
 
 
 def install(app: FastAPI) -> None:
+    """`app.state.dialects` may name paths, each with all below it, that speak otherwise."""
+    app.state.dialects = {}
     for kind in ERRORS:
         app.add_exception_handler(kind, _answer)
     app.add_exception_handler(RequestValidationError, _answer_validation)
     app.add_exception_handler(HTTPException, _answer_http)
 
 
+def _response(scope: Scope, refusal: Refusal, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    dialects: Mapping[str, Dialect] = scope["app"].state.dialects
+    path = scope["path"] + "/"
+    dialect = next((dialects[top] for top in dialects if path.startswith(top + "/")), native)
+    status, body = dialect(refusal)
+    return JSONResponse(body, status, headers)
+
+
 async def _answer(request: Request, error: Exception) -> JSONResponse:
-    status, code = next(ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS)
-    if code in REJECT_REASONS:
-        request.app.state.metrics.reject(code)
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    refusal = refusal_of(error, request.app.state.metrics)
+    headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
     if isinstance(error, CLOSING):
         headers["Connection"] = "close"
     if retry_after_s := getattr(error, "retry_after_s", None):
         headers["Retry-After"] = str(math.ceil(retry_after_s))
-    if status == 500:
-        logger.error("%s %s failed: %s", request.method, request.url.path, error)
-        return error_response(status, code, INTERNAL)
-    return error_response(status, code, str(error), headers)
+    return _response(request.scope, refusal, headers)
 
 
 async def _answer_validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return await _answer(request, BadParameterError("; ".join(map(_parameter_sentence, error.errors()))))
+    return await _answer(request, BadParameterError("; ".join(map(parameter_sentence, error.errors()))))
 
 
 async def _answer_http(request: Request, error: Exception) -> JSONResponse:
@@ -191,10 +238,10 @@ async def _answer_http(request: Request, error: Exception) -> JSONResponse:
         405: f"{path} does not take {request.method}; use {(error.headers or {}).get('Allow', 'another method')}",
     }.get(error.status_code, error.detail)
     code = HTTP_CODES.get(error.status_code, f"http_{error.status_code}")
-    return error_response(error.status_code, code, message, error.headers)
+    return _response(request.scope, Refusal(error.status_code, code, message), error.headers)
 
 
-def _parameter_sentence(problem: Mapping[str, Any]) -> str:
+def parameter_sentence(problem: Mapping[str, Any]) -> str:
     name = problem["loc"][-1]
     if problem["type"] == "extra_forbidden":
         return f"{name} is not a parameter of this request"
@@ -221,4 +268,4 @@ class UnforeseenErrors:
             if scope["type"] != "http" or started:
                 raise
             logger.exception("%s %s failed unforeseen", scope["method"], scope["path"])
-            await error_response(500, "internal", INTERNAL)(scope, receive, send)
+            await _response(scope, Refusal(500, "internal", INTERNAL))(scope, receive, send)

@@ -1,5 +1,6 @@
 """What the OpenAPI document shows: a body of each kind, and a sentence for each error."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,6 +41,7 @@ METRICS = """# HELP caption_queue_depth Pictures that are decoded or wait for a 
 caption_queue_depth 3.0
 """
 MESSAGES: Mapping[str, str] = {
+    "address_refused": "pictures are fetched by https:// alone",
     "bad_parameter": "n is 4, but a beam of size 2 finds at most 2",
     "deadline_exceeded": "no answer within 30 s",
     "decode_timeout": "the picture was not decoded within 10 s",
@@ -48,6 +50,7 @@ MESSAGES: Mapping[str, str] = {
     "internal": "something went wrong inside the service; its log says more",
     "invalid_image": "the bytes give no picture",
     "no_attention": "this model looks once, at the whole picture, so there is nothing to explain",
+    "no_model": "Model with name other does not exist.",
     "no_image": "the form has 0 fields 'file' (its fields: none); send one picture, as the field \"file\"",
     "not_a_volume": "the model does not come from a volume, so there is nothing to reload",
     "queue_full": "128 pictures are waiting; come back in 3 s",
@@ -57,10 +60,24 @@ MESSAGES: Mapping[str, str] = {
     "unauthorized": "this key is not known here",
     "unavailable": "the service is shutting down",
     "undecodable_image": "the 51234 bytes of this JPEG are broken, cut off, or of a variant that is not read",
+    "unreachable_address": "no picture could be fetched from img.example: it answered with status 404",
     "unsupported_image": "the data starts with b'%PDF-1.7'; the types read are JPEG, PNG, WEBP",
     "unsupported_media_type": "application/pdf is not taken here",
     "worker_dead": "a worker thread has ended",
 }
+ITEM: dict[str, Any] = {"index": 0, "name": "a.jpg", "status": 200, **CAPTION}
+ERROR_ITEM: dict[str, Any] = {
+    "index": 1,
+    "name": "b.jpg",
+    "status": 422,
+    "error": {"code": "undecodable_image", "message": MESSAGES["undecodable_image"]},
+}
+CAPTIONS: dict[str, Any] = {"results": [ITEM, ERROR_ITEM]}
+LINES = f"{json.dumps(ITEM)}\n{json.dumps(ERROR_ITEM)}\n"
+TABLE = """"index","name","status","caption","log_probability","error_code","error_message"
+0,"a.jpg",200,"a black dog is running through the water",-8.212,"",""
+1,"b.jpg",422,"","","undecodable_image","the 51234 bytes of this JPEG are broken"
+"""
 ERROR = {"error": {"code": "queue_full", "message": MESSAGES["queue_full"]}}
 
 

@@ -1,19 +1,19 @@
 """What the model looked at: who can tell, where the grids lie on the picture, and work that follows a caption."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
-from service.batcher_errors import DeadlineExceededError
 from service.captioned import Captioned
+from service.deadline import deadline
 from service.errors import NoAttentionError
 from service.pipeline import Pipeline
 from service.schemas import AttentionGridBody
 from shared.bundle import Bundle
 from shared.captioner import Candidate
-from shared.image import Resize, seen_box
+from shared.image import Resize, seen_box, upright_size
 
 Result = TypeVar("Result")
+CaptionedWithSize: TypeAlias = tuple[Captioned, tuple[int, int] | None]
 
 
 def require_attention(bundle: Bundle) -> None:
@@ -37,10 +37,20 @@ async def captioned_then(
     pipeline: Pipeline, captioning: Awaitable[Captioned], after: Callable[[Captioned], Result], timeout_s: float
 ) -> tuple[Captioned, Result]:
     """The caption, and what `after` makes of it on a decode thread, all within one deadline."""
-    timeout_s = min(timeout_s, pipeline.timeout_s)
-    try:
-        async with asyncio.timeout(timeout_s):
-            captioned = await captioning
-            return captioned, await pipeline.decode_pool.run(lambda: after(captioned))
-    except TimeoutError:
-        raise DeadlineExceededError(timeout_s) from None
+    async with deadline(min(timeout_s, pipeline.timeout_s)):
+        captioned = await captioning
+        return captioned, await pipeline.decode_pool.run(lambda: after(captioned))
+
+
+async def captioned_with_size(
+    pipeline: Pipeline,
+    captioning: Awaitable[Captioned],
+    picture: Callable[[], bytes],
+    timeout_s: float,
+    *,
+    explain: bool,
+) -> CaptionedWithSize:
+    """The size, of the upright picture, is only measured for an explanation."""
+    if not explain:
+        return await captioning, None
+    return await captioned_then(pipeline, captioning, lambda _: upright_size(picture(), pipeline.limits), timeout_s)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._~:/+=@-]{1,128}")
 """What a client may call its request; anything else gets an id of ours."""
-QUIET_ROUTES = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})
+QUIET_ROUTES = frozenset({"/livez", "/readyz", "/startupz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 """Asked every few seconds by machines: logged with debug only."""
 
 logger = logging.getLogger("service.requests")

@@ -230,9 +230,13 @@ class Pipeline:
         self.batcher.give_up(reason)
         self._idle.set()
 
-    def _refuse_if_full(self) -> None:
+    @property
+    def is_full(self) -> bool:
         size = self.models.current.captioner.bundle.preprocessing.size
-        if self.waiting >= self._max_queue_size or (self.waiting + 1) * 3 * size**2 > self._max_queue_bytes:
+        return self.waiting >= self._max_queue_size or (self.waiting + 1) * 3 * size**2 > self._max_queue_bytes
+
+    def _refuse_if_full(self) -> None:
+        if self.is_full:
             raise QueueFullError(self.waiting, self.batcher.estimated_wait_s)
 
     def _caption_batch(

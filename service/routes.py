@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated
@@ -15,6 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from service import examples
 from service.captioned import Captioned
 from service.disconnect import unless_client_leaves
+from service.doors.fetching import PictureByAddress
 from service.errors import (
     ADMISSION_ERRORS,
     CAPTION_ERRORS,
@@ -24,11 +26,12 @@ from service.errors import (
     UnavailableError,
     responses,
 )
-from service.explanation import attention_grid, captioned_then, require_attention
+from service.explanation import CaptionedWithSize, attention_grid, captioned_with_size, require_attention
 from service.model_source import ModelSource
 from service.passage import record_in
 from service.pipeline import Pipeline
 from service.schemas import (
+    AddressBody,
     CandidateBody,
     CaptionBody,
     CaptionQuery,
@@ -43,21 +46,19 @@ from service.schemas import (
     Timing,
     WordBody,
 )
-from service.upload import FIELD, Uploads, check_media_type, picture_in
+from service.upload import FIELD, Uploads, check_media_type, media_type, picture_in
 from service.web_security import docs_page
 from shared.bundle import Bundle, DecodeOptions
 from shared.captioner import Candidate
-from shared.image import upright_size
 
 PICTURE = {"type": "string", "format": "binary"}
-CAPTION_REQUEST_BODY = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {"schema": {"type": "object", "required": [FIELD], "properties": {FIELD: PICTURE}}},
-        "image/*": {"schema": PICTURE},
-        "application/octet-stream": {"schema": PICTURE},
-    },
+PICTURE_CONTENT = {
+    "multipart/form-data": {"schema": {"type": "object", "required": [FIELD], "properties": {FIELD: PICTURE}}},
+    "image/*": {"schema": PICTURE},
+    "application/octet-stream": {"schema": PICTURE},
 }
+CAPTION_REQUEST_BODY = {"required": True, "content": PICTURE_CONTENT}
+BY_ADDRESS = {"application/json": {"schema": AddressBody.model_json_schema()}}
 RELOAD_ERRORS = (UnauthorizedError, NotAVolumeError)
 SMALL_BYTES = 262_144
 """A form of this size is read, and its picture hashed, in a fraction of a millisecond."""
@@ -91,7 +92,7 @@ TimeoutMs = Annotated[int | None, Header(alias="X-Request-Timeout-Ms", ge=1, des
     response_model=CaptionBody,
     response_model_exclude_none=True,
     responses={200: CAPTION_ANSWER, **responses(CAPTION_ERRORS)},
-    openapi_extra={"requestBody": CAPTION_REQUEST_BODY},
+    openapi_extra={"requestBody": {"required": True, "content": PICTURE_CONTENT | BY_ADDRESS}},
     summary="A caption for one picture",
 )
 async def caption(
@@ -107,21 +108,24 @@ async def caption(
     options = decode_options(query, bundle.decode, n_best=query.n)
     if query.explain:
         require_attention(bundle)
-    check_media_type(request)
+    by_address: PictureByAddress | None = request.app.state.by_address
+    if by_address is None or media_type(request) != "application/json":
+        check_media_type(request)
+        by_address = None
+    timeout_s, record = asked_timeout_s(x_request_timeout_ms), record_in(request.scope)
+
+    async def captioned_of(picture: Callable[[], bytes], *, is_small: bool = False) -> CaptionedWithSize:
+        work = pipeline.caption(picture, options, model, is_small=is_small, timeout_s=timeout_s, record=record)
+        return await captioned_with_size(pipeline, work, picture, timeout_s, explain=query.explain)
+
     with pipeline.place():
         async with uploads.body(request) as body:
-            picture = partial(picture_in, body, request.headers.get("content-type", ""))
-            timeout_s = asked_timeout_s(x_request_timeout_ms)
-            record = record_in(request.scope)
-            is_small = len(body) <= SMALL_BYTES
-            work = pipeline.caption(picture, options, model, is_small=is_small, timeout_s=timeout_s, record=record)
-            if query.explain:
-                measuring = captioned_then(
-                    pipeline, work, lambda _: upright_size(picture(), pipeline.limits), timeout_s
-                )
-                captioned, size = await unless_client_leaves(request.receive, measuring)
+            if by_address is None:
+                picture = partial(picture_in, body, request.headers.get("content-type", ""))
+                work = captioned_of(picture, is_small=len(body) <= SMALL_BYTES)
             else:
-                captioned, size = await unless_client_leaves(request.receive, work), None
+                work = by_address.caption(body, captioned_of, timeout_s)
+            captioned, size = await unless_client_leaves(request.receive, work)
     answer = caption_body(captioned, bundle, explained_size=size, total_s=time.monotonic() - began)
     version = {MODEL_VERSION: quote(bundle.version)}
     return Response(answer.model_dump_json(exclude_none=True), headers=version, media_type="application/json")

@@ -74,6 +74,39 @@ class CaptionBody(BaseModel, frozen=True, json_schema_extra={"examples": [exampl
     timing: Timing
 
 
+FETCHED = "Only where this service fetches pictures, and from the hosts that it fetches from."
+
+
+class AddressBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    url: Annotated[str, Field(description=f"https://... {FETCHED}")]
+
+
+class AddressesBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    urls: Annotated[list[str], Field(description=f"https://... {FETCHED}", min_length=1)]
+
+
+class Item(BaseModel, frozen=True):
+    index: int = Field(description="Of the picture in its request, from 0.")
+    name: str = Field(description="Of the file, else of its field; or the address.")
+    status: int = Field(description="As POST /caption would have answered.")
+
+
+class CaptionItem(CaptionBody, Item, frozen=True, json_schema_extra={"examples": [examples.ITEM]}):
+    pass
+
+
+class ErrorItem(Item, frozen=True, json_schema_extra={"examples": [examples.ERROR_ITEM]}):
+    error: "ErrorDetail"
+
+
+class CaptionsBody(BaseModel, json_schema_extra={"examples": [examples.CAPTIONS]}):
+    results: list[CaptionItem | ErrorItem] = Field(description="One for each picture, in their order.")
+
+
 class PreprocessingBody(BaseModel, frozen=True):
     size: int
     resize: Literal["squash", "crop"]

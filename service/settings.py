@@ -29,6 +29,7 @@ Seconds = Annotated[float, Field(gt=0)]
 Delay = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+Host = Annotated[str, Field(pattern=r"^(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*(:[0-9]{1,5})?$")]
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s*]+)$")]
 
 
@@ -37,6 +38,7 @@ def _listed(value: Any) -> Any:
 
 
 Origins = Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_listed)]
+Hosts = Annotated[tuple[Host, ...], NoDecode, BeforeValidator(_listed)]
 
 
 class SettingsError(ValueError):
@@ -87,6 +89,16 @@ class Settings(BaseSettings):
     """of one picture, told from its header; more get 413"""
     max_upload_bytes: Count = 512_000_000
     """of all bodies held at one time; beyond, 503"""
+    max_pictures: Count = 1000
+    """in one request to `/captions`; more get 413"""
+    max_pictures_bytes: Count = 2_000_000_000
+    """of such a request, which is read no faster than it is captioned; more get 413"""
+    url_hosts: Hosts = ()
+    """that pictures are fetched from, with commas: `img.example,*.cdn.example`; unset: none"""
+    url_timeout_s: Seconds = 5.0
+    """for such a picture, redirects included; then 422"""
+    ibm_max: bool = True
+    """`/model/predict`, `/model/metadata` and `/swagger.json` of IBM's MAX Image Caption Generator"""
     decode_threads: CountOrNone = 0
     """that read pictures; 0: as many as CPUs"""
     decode_timeout_s: Seconds = 10.0

@@ -12,6 +12,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SHORT_BYTES = 1_000_000
+READS_ON = "caption.reads_on"
+"""Set in the scope of a request whose answer begins while its body is being read: it will be read to its end."""
 LINGER_S = 1.0
 LINGER_BYTES = 8_000_000
 
@@ -38,7 +40,8 @@ class UnreadBodies:
 
         async def withhold_last(message: Message) -> None:
             nonlocal closing, last
-            if message["type"] == "http.response.start" and unread and (begun or unread > SHORT_BYTES):
+            is_cut_off = unread and (begun or unread > SHORT_BYTES) and READS_ON not in scope
+            if message["type"] == "http.response.start" and is_cut_off:
                 closing = True
                 message.setdefault("headers", [])
                 MutableHeaders(scope=message)["Connection"] = "close"

@@ -71,7 +71,9 @@ async def test_ten_thousand_random_urls_and_methods_add_no_series(tiny_bundle: P
         return "".join(dice.choices(characters, k=length))
 
     async def answer_random() -> None:
-        real = dice.choice(["/caption", "/livez", "/model", "/model/reload", "/docs", "/openapi.json"])
+        native = ["/caption", "/captions", "/livez", "/model", "/model/reload", "/docs", "/openapi.json"]
+        others = ["/v2", "/v2/models/x/infer", "/v2/models/caption/versions/x", "/model/metadata", "/swagger.json"]
+        real = dice.choice([*native, *others])
         path = dice.choice(["/", real, real + "/"]) + some("abc/%.\u00e9\0", dice.randrange(12))
         path, method = dice.choice([(path, "GET"), (path, some("ABCDE", 5)), (real, some("PQ", 6)), (path, "DELETE")])
         messages: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]

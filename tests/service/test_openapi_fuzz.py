@@ -20,6 +20,7 @@ KEY = "the-key"
 OPERATIONS = [
     ("POST", "/caption"),
     ("POST", "/caption/explain"),
+    ("POST", "/captions"),
     ("POST", "/model/reload"),
     *(("GET", path) for path in ("/model", "/livez", "/readyz", "/startupz", "/metrics")),
 ]
@@ -44,7 +45,7 @@ def document(tiny_volume: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.mark.parametrize(
     ("method", "path", "mode"),
     [(*operation, GenerationMode.POSITIVE) for operation in OPERATIONS]
-    + [("POST", "/caption", GenerationMode.NEGATIVE)],
+    + [("POST", path, GenerationMode.NEGATIVE) for path in ("/caption", "/captions")],
 )
 def test_every_answer_is_one_that_the_document_promises(
     document: BaseSchema, method: str, path: str, mode: GenerationMode, examples: int

@@ -283,7 +283,8 @@ def test_home_is_a_page_whose_parts_are_all_there(client: TestClient) -> None:
 
 def test_the_openapi_document_has_both_bodies_and_every_error(client: TestClient) -> None:
     operation = client.get("/openapi.json").json()["paths"]["/caption"]["post"]
-    assert set(operation["requestBody"]["content"]) == {"multipart/form-data", "image/*", "application/octet-stream"}
+    kinds = {"multipart/form-data", "image/*", "application/octet-stream", "application/json"}
+    assert set(operation["requestBody"]["content"]) == kinds
     assert set(operation["responses"]) == {"200", *map(str, (400, 401, 408, 413, 415, 422, 429, 500, 503, 504))}
     for status, answer in operation["responses"].items():
         schema = answer["content"]["application/json"]["schema"]["$ref"]
