@@ -301,7 +301,7 @@ def test_a_key_is_asked_for_once_and_kept_for_the_tab(visit: Open, tmp_path: Pat
 def test_hundreds_are_fed_at_the_pace_of_a_small_queue(visit: Open, tmp_path: Path) -> None:
     """Also when the service says "come back" all the time, and while another client wants its caption."""
     files = photo_files(tmp_path / "photos", HUNDREDS, broken=5)
-    with running(max_queue_size=3) as small, ThreadPoolExecutor(1) as other:
+    with running(max_queue_size=4) as small, ThreadPoolExecutor(1) as other:
         page = visit(small.url)
         expect(page.locator("#state")).to_have_text("ready")
         with watched(page):
