@@ -36,7 +36,8 @@ export class Feeder {
   hold(seconds) {
     this.#heldUntil = Math.max(this.#heldUntil, performance.now() + 1000 * seconds);
     clearTimeout(this.#timer);
-    if (Number.isFinite(seconds)) this.#timer = setTimeout(() => this.#pump(), this.#heldUntil - performance.now());
+    if (!Number.isFinite(this.#heldUntil)) return;
+    this.#timer = setTimeout(() => this.release(), this.#heldUntil - performance.now()); // may be a little early
   }
 
   release() {

@@ -16,7 +16,7 @@ from tests.service import pictures
 from tests.service.conftest import Program, running
 
 BROWSER = shutil.which("chromium")
-REFUSED = "Failed to load resource: the server responded with a status of 4"
+REFUSED = "Failed to load resource: the server responded with a status of"
 """What Chromium itself says of an answer that the page expects."""
 
 
