@@ -64,7 +64,7 @@ def is_an_internal_error(answer: Answer) -> None:
 
 @pytest.mark.parametrize(
     ("warm_up", "faults", "growth"),
-    [(56, 84, 0.15), pytest.param(300, 1000 if FULL else 300, 0.02 if FULL else 0.15, marks=pytest.mark.slow)],
+    [(56, 84, 0.4), pytest.param(300, 1000 if FULL else 300, 0.02 if FULL else 0.15, marks=pytest.mark.slow)],
 )
 def test_no_fault_touches_a_neighbour_or_leaves_anything_behind(
     survivor: Program, warm_up: int, faults: int, growth: float
