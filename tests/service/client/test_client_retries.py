@@ -95,7 +95,7 @@ def test_a_slow_server_is_left_at_the_deadline(connect: Connect, slow: Action) -
             connect(server.url, timeout_s=0.5).caption(b"photo")
         took = time.monotonic() - began
     assert caught.value.code == "deadline_exceeded"
-    assert 0.45 < took < 1.5
+    assert 0.45 < took < 2.5
     assert len(server.asked) == 1
 
 
