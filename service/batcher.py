@@ -17,11 +17,11 @@ from typing import Generic, NamedTuple, TypeAlias, TypeVar
 from service.batcher_errors import (
     BatcherError,
     BatchItemError,
-    DeadlineExceededError,
     DrainingError,
     QueueFullError,
     WorkerDiedError,
 )
+from service.deadline import deadline
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -150,10 +150,8 @@ class Batcher(Generic[Item, Result]):
     async def submit(self, item: Item, *, timeout_s: float) -> Answer[Result]:
         entry = self._accept(item, timeout_s)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with deadline(timeout_s):
                 return await entry.future
-        except TimeoutError:
-            raise DeadlineExceededError(timeout_s) from None
         except asyncio.CancelledError:
             self._on_cancel("queue" if entry.started_at is None else "engine")
             raise

@@ -2,7 +2,6 @@
 
 from functools import partial
 from typing import Annotated
-from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
@@ -16,13 +15,13 @@ from service.passage import record_in
 from service.routes import (
     CAPTION_ANSWER,
     CAPTION_REQUEST_BODY,
-    MODEL_VERSION,
     PICTURE,
     PipelineOf,
     TimeoutMs,
     UploadsOf,
     asked_timeout_s,
     decode_options,
+    version_header,
 )
 from service.schemas import DecodeQuery
 from service.upload import check_media_type, picture_in
@@ -63,4 +62,4 @@ async def explain(
 
             work = pipeline.caption(picture, options, model, timeout_s=timeout_s, record=record_in(request.scope))
             _, png = await unless_client_leaves(request.receive, captioned_then(pipeline, work, draw, timeout_s))
-    return Response(png, headers={MODEL_VERSION: quote(bundle.version)}, media_type=PNG)
+    return Response(png, headers=version_header(bundle), media_type=PNG)

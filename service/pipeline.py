@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.batcher import Batcher
-from service.batcher_errors import DeadlineExceededError, DrainingError, QueueFullError
+from service.batcher_errors import DrainingError, QueueFullError
 from service.captioned import Captioned, Key, bytes_of, for_the_cache
+from service.deadline import deadline
 from service.decode_pool import DecodePool
 from service.metrics import Metrics
 from service.model_source import LoadedModel, ModelSource
@@ -166,13 +167,10 @@ class Pipeline:
         If it `is_small`, that time is less than the way to the pool and back takes. `timeout_s` may only shorten the
         time that the service gives.
         """
-        timeout_s = min(timeout_s, self.timeout_s)
         caller = _Caller(record)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with deadline(min(timeout_s, self.timeout_s)):
                 captioned = await self._caption(picture, is_small, options, model, caller)
-        except TimeoutError:
-            raise DeadlineExceededError(timeout_s) from None
         except asyncio.CancelledError:
             self._metrics.cancel(caller.stage)
             raise

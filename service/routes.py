@@ -127,8 +127,8 @@ async def caption(
                 work = by_address.caption(body, captioned_of, timeout_s)
             captioned, size = await unless_client_leaves(request.receive, work)
     answer = caption_body(captioned, bundle, explained_size=size, total_s=time.monotonic() - began)
-    version = {MODEL_VERSION: quote(bundle.version)}
-    return Response(answer.model_dump_json(exclude_none=True), headers=version, media_type="application/json")
+    said = answer.model_dump_json(exclude_none=True)
+    return Response(said, headers=version_header(bundle), media_type="application/json")
 
 
 @router.get("/model", responses=responses(ADMISSION_ERRORS), summary="The model that answers")
@@ -210,6 +210,10 @@ async def home() -> RedirectResponse:
 @pages.get("/docs")
 async def docs(request: Request) -> HTMLResponse:
     return docs_page(request.app.title)
+
+
+def version_header(bundle: Bundle) -> dict[str, str]:
+    return {MODEL_VERSION: quote(bundle.version)}
 
 
 def asked_timeout_s(milliseconds: int | None) -> float:

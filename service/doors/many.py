@@ -17,7 +17,7 @@ from service.doors.fetching import PictureByAddress
 from service.doors.incoming import Incoming, IncomingPictures
 from service.doors.lines import Lines
 from service.doors.listing import csv_listing, failed, json_listing, json_of, wanted
-from service.doors.pace import Pace, as_finished
+from service.doors.pace import Pace, PaceOf, as_finished
 from service.errors import CAPTION_ERRORS, ClientLeftError, native, refusal_of, responses
 from service.explanation import captioned_with_size, require_attention
 from service.metrics import Metrics
@@ -87,10 +87,6 @@ class _Job:
         return CaptionItem(index=picture.index, name=picture.name, status=200, **dict(body))
 
 
-async def _pace_of(request: Request) -> Pace:
-    return request.app.state.pace
-
-
 async def _incoming(request: Request, uploads: UploadsOf) -> IncomingPictures:
     by_address: PictureByAddress | None = request.app.state.by_address
     limits: ManyLimits = request.app.state.many
@@ -109,7 +105,7 @@ async def captions(
     request: Request,
     query: Annotated[CaptionQuery, Query()],
     pipeline: PipelineOf,
-    pace: Annotated[Pace, Depends(_pace_of)],
+    pace: PaceOf,
     incoming: Annotated[IncomingPictures, Depends(_incoming)],
     x_request_timeout_ms: TimeoutMs = None,
 ) -> Response:

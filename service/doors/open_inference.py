@@ -14,7 +14,7 @@ from fastapi.responses import Response
 
 from service.disconnect import unless_client_leaves
 from service.doors.json_body import checked, json_in
-from service.doors.pace import Pace, as_finished
+from service.doors.pace import Pace, PaceOf, as_finished
 from service.doors.tensors import (
     BINARY_SIZE,
     IMAGE,
@@ -68,10 +68,6 @@ def error_body(refusal: Refusal) -> tuple[int, object]:
 DIALECTS: dict[str, Dialect] = {"/v2": error_body}
 
 
-async def _pace_of(request: Request) -> Pace:
-    return request.app.state.pace
-
-
 async def _model(request: Request, pipeline: PipelineOf) -> LoadedModel:
     """The one that the path names."""
     loaded = pipeline.models.current
@@ -83,7 +79,6 @@ async def _model(request: Request, pipeline: PipelineOf) -> LoadedModel:
     return loaded
 
 
-PaceOf = Annotated[Pace, Depends(_pace_of)]
 ModelOf = Annotated[LoadedModel, Depends(_model)]
 
 

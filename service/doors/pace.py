@@ -9,7 +9,9 @@ import contextlib
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
 
 from service.batcher_errors import QueueFullError
 from service.captioned import Captioned
@@ -69,6 +71,13 @@ class Pace:
                     with contextlib.suppress(QueueFullError):
                         return await self._pipeline.caption(picture, options, model, record=record)
                 await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def pace_of(request: Request) -> Pace:
+    return request.app.state.pace
+
+
+PaceOf = Annotated[Pace, Depends(pace_of)]
 
 
 async def as_finished(
