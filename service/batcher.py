@@ -14,14 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
-from service.batcher_errors import (
-    BatcherError,
-    BatchItemError,
-    DrainingError,
-    QueueFullError,
-    WorkerDiedError,
-)
+from service.batcher_errors import BatcherError, BatchItemError, DrainingError, QueueFullError, WorkerDiedError
 from service.deadline import deadline
+from service.threads import stay_behind_the_loop
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -210,6 +205,7 @@ class Batcher(Generic[Item, Result]):
                 self._queue.remove(entry)
 
     def _work(self, worker: _Worker[Item, Result]) -> None:
+        stay_behind_the_loop()
         try:
             while self._take_batch(worker):
                 began = time.monotonic()

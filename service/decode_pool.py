@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from service.batcher_errors import DrainingError
+from service.threads import stay_behind_the_loop
 
 Result = TypeVar("Result")
 
@@ -78,6 +79,7 @@ class DecodePool:
             threading.Thread(target=self._work, name="decode", daemon=True).start()
 
     def _work(self) -> None:
+        stay_behind_the_loop()
         while (job := self._queue.get()) is not None:
             job.started_at = time.monotonic()
             work, result, error = job.work, None, None

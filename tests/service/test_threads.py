@@ -1,10 +1,12 @@
-"""How many threads the whole process has where it may use one CPU."""
+"""How many threads the whole process has where it may use one CPU, and which of them give way to the others."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
 
+from service.threads import BEHIND
 from tests.service import pictures
 from tests.service.conftest import Program, running
 from tests.service.control_groups import one_cpu_group
@@ -32,6 +34,18 @@ def test_under_a_quota_of_one_cpu_there_are_four_threads(tiny_bundle: Path) -> N
             httpx2.get(f"{program.url}{path}")
             counts.append(threads_of(program))
     assert max(counts) <= 4, "event loop, engine, decode pool, watchdog"
+
+
+def test_threads_that_compute_give_way_to_the_one_that_answers(tiny_bundle: Path) -> None:
+    with running(model=tiny_bundle, workers=2, decode_threads=1) as program:
+        assert _status(program, 0) == 200
+        tasks = Path(f"/proc/{program.process.pid}/task")
+        nice = {
+            int(task.name): int((task / "stat").read_text().rpartition(")")[2].split()[16]) for task in tasks.iterdir()
+        }
+    answering = nice.pop(program.process.pid)
+    assert sorted(nice.values())[-3:] == [answering + BEHIND] * 3, "two workers and a decode thread"
+    assert answering == os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def _status(program: Program, seed: int) -> int:
