@@ -60,6 +60,7 @@ async def explain(
                 best = captioned.caption.candidates[0]
                 return draw_overlay(picture(), best, resize=resize, limits=pipeline.limits)
 
-            work = pipeline.caption(picture, options, model, timeout_s=timeout_s, record=record_in(request.scope))
+            record = record_in(request.scope)
+            work = pipeline.caption(picture, len(body), options, model, timeout_s=timeout_s, record=record)
             _, png = await unless_client_leaves(request.receive, captioned_then(pipeline, work, draw, timeout_s))
     return Response(png, headers=version_header(bundle), media_type=PNG)

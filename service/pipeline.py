@@ -36,6 +36,8 @@ from shared.image import ImageLimits, read_pixels
 
 HOPELESS_AFTER_S = 1.0
 """A worker that has nothing left to do ends at once; one that does not is stuck."""
+SMALL_BYTES = 262_144
+"""A form of this size is read, and its picture hashed, in a fraction of a millisecond."""
 MAX_STUCK = 8
 """Decode threads that are replaced while they are stuck; each keeps its picture, about 4 bytes for each pixel."""
 
@@ -155,22 +157,22 @@ class Pipeline:
     async def caption(
         self,
         picture: Callable[[], bytes],
+        body_bytes: int,
         options: DecodeOptions,
         model: LoadedModel,
         *,
-        is_small: bool = False,
         timeout_s: float = math.inf,
         record: RequestRecord | None = None,
     ) -> Captioned:
-        """`picture` runs in the decode pool: finding the bytes in a large form takes its time, too.
+        """`picture` runs in the decode pool: finding the bytes in a large body takes its time, too.
 
-        If it `is_small`, that time is less than the way to the pool and back takes. `timeout_s` may only shorten the
-        time that the service gives.
+        In a small one it takes less than the way to the pool and back. `timeout_s` may only shorten the time that the
+        service gives.
         """
         caller = _Caller(record)
         try:
             async with deadline(min(timeout_s, self.timeout_s)):
-                captioned = await self._caption(picture, is_small, options, model, caller)
+                captioned = await self._caption(picture, body_bytes <= SMALL_BYTES, options, model, caller)
         except asyncio.CancelledError:
             self._metrics.cancel(caller.stage)
             raise

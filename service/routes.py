@@ -60,8 +60,6 @@ PICTURE_CONTENT = {
 CAPTION_REQUEST_BODY = {"required": True, "content": PICTURE_CONTENT}
 BY_ADDRESS = {"application/json": {"schema": AddressBody.model_json_schema()}}
 RELOAD_ERRORS = (UnauthorizedError, NotAVolumeError)
-SMALL_BYTES = 262_144
-"""A form of this size is read, and its picture hashed, in a fraction of a millisecond."""
 MODEL_VERSION = "X-Model-Version"
 CAPTION_ANSWER = {"headers": {MODEL_VERSION: {"required": True, "schema": {"type": "string"}}}}
 
@@ -114,15 +112,15 @@ async def caption(
         by_address = None
     timeout_s, record = asked_timeout_s(x_request_timeout_ms), record_in(request.scope)
 
-    async def captioned_of(picture: Callable[[], bytes], *, is_small: bool = False) -> CaptionedWithSize:
-        work = pipeline.caption(picture, options, model, is_small=is_small, timeout_s=timeout_s, record=record)
+    async def captioned_of(picture: Callable[[], bytes], body_bytes: int) -> CaptionedWithSize:
+        work = pipeline.caption(picture, body_bytes, options, model, timeout_s=timeout_s, record=record)
         return await captioned_with_size(pipeline, work, picture, timeout_s, explain=query.explain)
 
     with pipeline.place():
         async with uploads.body(request) as body:
             if by_address is None:
                 picture = partial(picture_in, body, request.headers.get("content-type", ""))
-                work = captioned_of(picture, is_small=len(body) <= SMALL_BYTES)
+                work = captioned_of(picture, len(body))
             else:
                 work = by_address.caption(body, captioned_of, timeout_s)
             captioned, size = await unless_client_leaves(request.receive, work)

@@ -67,12 +67,12 @@ class PictureByAddress:
             self._uploads.release(len(body))
 
     async def caption(
-        self, body: bytearray, caption: Callable[[Callable[[], bytes]], Awaitable[Result]], timeout_s: float
+        self, body: bytearray, caption: Callable[[Callable[[], bytes], int], Awaitable[Result]], timeout_s: float
     ) -> Result:
         """`body` is that of a request for one caption."""
         url = json_in(body, AddressBody).url
         async with self._pace.deadline(timeout_s), self.picture(url) as data:
-            return await caption(lambda: data)
+            return await caption(lambda: data, len(data))
 
     async def _fetch(self, url: str, body: bytearray) -> None:
         """Raises what the table of errors tells of an address."""

@@ -85,6 +85,7 @@ async def predict(request: Request, pipeline: PipelineOf, uploads: UploadsOf) ->
         async with uploads.body(request) as body:
             work = pipeline.caption(
                 lambda: _picture_in(body, content_type),
+                len(body),
                 _options(model.captioner.bundle.decode),
                 model,
                 record=record_in(request.scope),

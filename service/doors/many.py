@@ -76,7 +76,7 @@ class _Job:
         began = time.monotonic()
         try:
             async with self.pace.deadline(self.timeout_s), picture.data() as data:
-                work = self.pace.caption(lambda: data, self.options, self.model)
+                work = self.pace.caption(data, self.options, self.model)
                 captioned, size = await captioned_with_size(
                     self.pipeline, work, lambda: data, self.timeout_s, explain=self.explain
                 )

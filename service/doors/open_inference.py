@@ -206,7 +206,7 @@ async def _captions(
     async def caption(item: tuple[int, bytes]) -> tuple[int, Caption]:
         number, data = item
         try:
-            captioned = await pace.caption(lambda: data, options, model, record=record if len(pictures) == 1 else None)
+            captioned = await pace.caption(data, options, model, record=record if len(pictures) == 1 else None)
         except InvalidImageError as error:
             raise type(error)(f"picture {number}: {error}") from None
         return number, captioned.caption

@@ -58,7 +58,7 @@ class Pace:
 
     async def caption(
         self,
-        picture: Callable[[], bytes],
+        data: bytes,
         options: DecodeOptions,
         model: LoadedModel,
         *,
@@ -69,7 +69,7 @@ class Pace:
             while True:
                 if not self._pipeline.is_full:
                     with contextlib.suppress(QueueFullError):
-                        return await self._pipeline.caption(picture, options, model, record=record)
+                        return await self._pipeline.caption(lambda: data, len(data), options, model, record=record)
                 await asyncio.sleep(LOOK_EVERY_S)
 
 

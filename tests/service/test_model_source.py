@@ -133,7 +133,7 @@ def test_pictures_of_two_models_in_one_batch_go_to_their_own(tiny_bundle: Path, 
         async def caption_with(model: LoadedModel, number: int = 0) -> str:
             options = old.captioner.bundle.decode
             photo = pictures.jpeg() + bytes([number])  # the same bytes would be captioned once
-            return (await pipeline.caption(lambda: photo, options, model)).caption.caption
+            return (await pipeline.caption(lambda: photo, len(photo), options, model)).caption.caption
 
         async def mixed() -> list[str]:
             first = asyncio.create_task(caption_with(old))
