@@ -7,31 +7,19 @@ not be taken for dead.
 """
 
 import asyncio
-import json
 from typing import Any, cast
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from service.bare_answer import refusal
+
 LOOK_EVERY_S = 1.0
 RETRY_AFTER_S = 1
+TOO_MANY = f"too many connections; come back in {RETRY_AFTER_S} s"
 LAST_WORDS_S = 1.0
 MAX_SURPLUS = 100
 """Connections beyond the bound that are given time to ask, and to read their answer; the others are cut off."""
 PROBES = (b"GET /livez ", b"GET /readyz ", b"GET /startupz ")
-
-
-def _refusal() -> bytes:
-    message = f"too many connections; come back in {RETRY_AFTER_S} s"
-    body = json.dumps({"error": {"code": "too_many_connections", "message": message}}).encode()
-    head = (
-        "HTTP/1.1 503 Service Unavailable",
-        "content-type: application/json",
-        f"content-length: {len(body)}",
-        f"retry-after: {RETRY_AFTER_S}",
-        "x-content-type-options: nosniff",
-        "connection: close",
-    )
-    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
 
 
 class Connections:
@@ -140,7 +128,7 @@ class SurplusConnection:
             if self._is_probe:
                 self._inner.connection_made(self._transport)
             else:
-                self._transport.write(_refusal())
+                self._transport.write(refusal("too_many_connections", TOO_MANY, retry_after_s=RETRY_AFTER_S))
                 self._transport.write_eof()
         if self._is_probe:
             self._inner.data_received(data)

@@ -4,11 +4,13 @@ Only for the very end of a process. It touches no connection whose answer has be
 """
 
 import contextlib
-import json
 import os
 import socket
 from typing import Any
 
+from service.bare_answer import refusal
+
+RETRY_AFTER_S = 5
 READ_BYTES, READS = 1 << 20, 64
 
 
@@ -40,14 +42,9 @@ def refuse_open(connections: set[Any], message: str) -> None:
 
 
 def _refuse(client: socket.socket, message: str) -> None:
-    body = json.dumps({"error": {"code": "unavailable", "message": message}}).encode()
-    head = (
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 5\r\n"
-        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
     with contextlib.suppress(OSError):
         client.setblocking(False)
-        client.send(head.encode() + body)
+        client.send(refusal("unavailable", message, retry_after_s=RETRY_AFTER_S))
         client.shutdown(socket.SHUT_WR)
         for _ in range(READS):  # what is left unread turns the end into a reset, and the answer with it
             if not client.recv(READ_BYTES):
