@@ -3,21 +3,24 @@
 A batch has links to the requests in it, and the stages that requests share in it have links to the batch. It belongs to
 the trace of its first request, so that it is kept where that is. Where spans go, and which, is told by the environment
 variables of OpenTelemetry (`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER`, ...). Needs the extra `otel`; imported
-only when tracing is on. Spans of stages are made when a request ends, out of its record.
+only when tracing is on. Spans of stages are made when a request ends, out of its record: whole and at their end, which
+takes a tenth of the time that it takes to start and end them.
 """
 
 import time
 from collections.abc import Sequence
 
-from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
     Span,
+    SpanContext,
     SpanKind,
     StatusCode,
     format_trace_id,
@@ -27,6 +30,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from service.passage import Passage, RequestRecord, Stage
 
+SCOPE = "service"
 IN_BATCH = frozenset({"encode", "beam_search"})
 
 
@@ -35,7 +39,9 @@ class Tracing:
         named = Resource.create({"service.name": "image-caption-service", "service.version": version})
         self._provider = TracerProvider(resource=named.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
         self._provider.add_span_processor(processor)
-        self._tracer = self._provider.get_tracer("service")
+        self._processor = processor
+        self._ids, self._scope = RandomIdGenerator(), InstrumentationScope(SCOPE)
+        self._tracer = self._provider.get_tracer(SCOPE)
         self._propagator = TraceContextTextMapPropagator()
 
     def begin(self, traceparent: bytes, tracestate: bytes) -> Span:
@@ -51,10 +57,10 @@ class Tracing:
         span = record.span
         if span is None or not span.is_recording():
             return None
-        below, epoch = set_span_in_context(span), _epoch()
+        own, epoch = span.get_span_context(), _epoch()
         for stage in record.stages():
             batch = record.passage.batch if record.passage and stage.name in IN_BATCH else None
-            self._add(stage, below, epoch, [Link(batch)] if batch else None)
+            self._add(stage, own, epoch, [Link(batch)] if batch else ())
         span.update_name(f"{method} {route}")
         span.set_attributes(
             {
@@ -69,7 +75,7 @@ class Tracing:
         if status >= 500:
             span.set_status(StatusCode.ERROR)
         span.end(epoch + int(ended * 1e9))
-        return format_trace_id(span.get_span_context().trace_id)
+        return format_trace_id(own.trace_id)
 
     def batch(self, passages: Sequence[Passage], stages: Sequence[Stage]) -> None:
         """Of a batch that has ended; its pictures are told which span is its."""
@@ -84,22 +90,30 @@ class Tracing:
             attributes={"caption.batch.size": len(passages)},
             start_time=epoch + int(stages[0].began * 1e9),
         )
-        below = set_span_in_context(span)
+        own = span.get_span_context()
         for stage in stages:
-            self._add(stage, below, epoch)
+            self._add(stage, own, epoch)
         span.end(epoch + int(stages[-1].ended * 1e9))
         for passage in passages:
-            passage.batch = span.get_span_context()
+            passage.batch = own
 
     def close(self) -> None:
         """Sends what is left."""
         self._provider.shutdown()
 
-    def _add(self, stage: Stage, context: Context, epoch: int, links: Sequence[Link] | None = None) -> None:
-        span = self._tracer.start_span(
-            stage.name, context=context, links=links, start_time=epoch + int(stage.began * 1e9)
+    def _add(self, stage: Stage, parent: SpanContext, epoch: int, links: Sequence[Link] = ()) -> None:
+        """`parent` is kept, so this is."""
+        span = ReadableSpan(
+            stage.name,
+            SpanContext(parent.trace_id, self._ids.generate_span_id(), False, parent.trace_flags, parent.trace_state),
+            parent,
+            self._provider.resource,
+            links=links,
+            instrumentation_scope=self._scope,
+            start_time=epoch + int(stage.began * 1e9),
+            end_time=epoch + int(stage.ended * 1e9),
         )
-        span.end(epoch + int(stage.ended * 1e9))
+        self._processor.on_end(span)
 
 
 def exporting(*, version: str) -> Tracing:
