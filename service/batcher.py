@@ -23,6 +23,8 @@ Result = TypeVar("Result")
 
 LINGER_S = 0.06
 """How long a batch may wait for items that are known to come: on a CPU what prepares them has use for the core."""
+CROWDED_S = 1.0
+"""Since two callers were here at one time: the next batch would hardly have the machine for itself."""
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +73,7 @@ _Outcome: TypeAlias = tuple[_Entry[Item, Result], Result | BatcherError | None]
 class Batcher(Generic[Item, Result]):
     """`process(items, has_left, worker)` returns one result per item, in order; None only where `has_left(i)` is true.
 
-    Workers are numbered from 0, one call at a time each; None is one of several while no other works and nothing waits.
+    Workers are numbered from 0, one call at a time each; None is one of several where no other works, nor is likely to.
     `coming()` says how many items are on their way. `on_batch(size)`, `on_wait(seconds)` and `on_split()` run on the
     workers' threads; `on_cancel` hears "queue" or "engine" on the loop.
     """
@@ -97,7 +99,7 @@ class Batcher(Generic[Item, Result]):
         self._open: set[_Entry[Item, Result]] = set()
         self._changed = threading.Condition()
         self._closing = False
-        self._seconds_per_item = 0.0
+        self._seconds_per_item, self._crowded_at = 0.0, -CROWDED_S
         self._workers: list[_Worker[Item, Result]] = []
         self._threads: list[threading.Thread] = []
 
@@ -194,6 +196,8 @@ class Batcher(Generic[Item, Result]):
             entry = _Entry[Item, Result](item, self._loop.create_future(), now, now + timeout_s)
             self._queue.append(entry)
             self._open.add(entry)
+            if len(self._open) > 1 or self._coming():
+                self._crowded_at = now
             self._changed.notify()
         return entry
 
@@ -212,6 +216,7 @@ class Batcher(Generic[Item, Result]):
                 outcomes = self._outcomes(worker, worker.batch)
                 seconds = (time.monotonic() - began) / len(worker.batch)
                 self._seconds_per_item = 0.8 * (self._seconds_per_item or seconds) + 0.2 * seconds
+                worker.batch = []  # idle, before those who are answered can ask again
                 self._to_loop(self._resolve, outcomes)
                 del outcomes
         except BaseException:
@@ -224,8 +229,7 @@ class Batcher(Generic[Item, Result]):
 
     def _take_batch(self, worker: _Worker[Item, Result]) -> bool:
         """Blocks until there is work; False only when closed and drained."""
-        batch: list[_Entry[Item, Result]] = []
-        worker.batch = batch
+        batch = worker.batch = list[_Entry[Item, Result]]()
         with self._changed:
             while not batch and not (self._closing and not self._queue):
                 self._changed.wait_for(lambda: self._queue or self._closing)
@@ -238,7 +242,7 @@ class Batcher(Generic[Item, Result]):
                     entry.started_at = now
                     if not entry.gone:
                         batch.append(entry)
-                worker.is_alone = 1 < alive == idle and not self._queue
+                worker.is_alone = 1 < alive == idle and not self._queue and now > self._crowded_at + CROWDED_S
                 if self._queue:
                     self._changed.notify()
         if not batch:

@@ -86,7 +86,7 @@ async def test_each_worker_runs_one_batch_at_a_time() -> None:
     await batcher.close()
 
 
-async def test_a_worker_hears_that_it_is_alone() -> None:
+async def test_a_worker_hears_that_it_is_alone_and_will_be(monkeypatch: pytest.MonkeyPatch) -> None:
     gate, heard = Gate(), dict[int, int | None]()
 
     def hearing(items: list[int], has_left: HasLeft, worker: int | None) -> list[int]:
@@ -100,9 +100,13 @@ async def test_a_worker_hears_that_it_is_alone() -> None:
     await (await submitted(batcher, 2))
     gate.opened.set()
     assert await first == 2
+    await (await submitted(batcher, 3))
+    monkeypatch.setattr("service.batcher.CROWDED_S", 0.0)
+    await (await submitted(batcher, 4))
     await batcher.close()
-    assert (heard[0], heard[1]) == (None, None)
-    assert heard[2] in (0, 1)
+    assert (heard[0], heard[1], heard[4]) == (None, None, None)
+    assert heard[2] in (0, 1), "not alone"
+    assert heard[3] in (0, 1), "alone, but a moment ago two were here"
 
 
 async def test_idle_workers_share_what_waits() -> None:
