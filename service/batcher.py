@@ -91,15 +91,15 @@ class Batcher(Generic[Item, Result]):
         on_cancel: Callable[[str], None] = lambda stage: None,
     ) -> None:
         self._process = process
-        self._max_batch_size = max_batch_size
-        self._max_queue_size = max_queue_size
+        self._max_batch_size, self._max_queue_size = max_batch_size, max_queue_size
         self._coming = coming
         self._on_batch, self._on_wait, self._on_split, self._on_cancel = on_batch, on_wait, on_split, on_cancel
         self._queue: deque[_Entry[Item, Result]] = deque()
         self._open: set[_Entry[Item, Result]] = set()
         self._changed = threading.Condition()
         self._closing = False
-        self._seconds_per_item, self._crowded_at = 0.0, -CROWDED_S
+        self._seconds_per_item = 0.0
+        self._crowded_at = -CROWDED_S
         self._workers: list[_Worker[Item, Result]] = []
         self._threads: list[threading.Thread] = []
 
@@ -228,8 +228,8 @@ class Batcher(Generic[Item, Result]):
                 self._to_loop(self._fail, worker.batch if self._alive_workers else self._open)
 
     def _take_batch(self, worker: _Worker[Item, Result]) -> bool:
-        """Blocks until there is work; False only when closed and drained."""
-        batch = worker.batch = list[_Entry[Item, Result]]()
+        """Blocks until the worker's batch has work; False only when closed and drained."""
+        batch = worker.batch
         with self._changed:
             while not batch and not (self._closing and not self._queue):
                 self._changed.wait_for(lambda: self._queue or self._closing)

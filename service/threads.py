@@ -1,6 +1,7 @@
 """Threads beside the event loop: one for rare work, which ends with it, and the rank of those that compute."""
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -22,6 +23,10 @@ async def in_passing_thread(work: Callable[[], Result]) -> Result:
 
 
 def stay_behind_the_loop() -> None:
-    """The thread that calls, and those that it starts, give way; on Linux alone has each a priority of its own."""
+    """The thread that calls, and those that it starts, give way; on Linux alone has each a priority of its own.
+
+    Where a sandbox forbids it, all stay equal: no thread is to die of this.
+    """
     if sys.platform == "linux":
-        os.nice(BEHIND)
+        with contextlib.suppress(OSError):
+            os.nice(BEHIND)
