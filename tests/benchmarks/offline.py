@@ -7,9 +7,11 @@ and each line of its output the answer: pictures a second, and for `direct` the 
     direct   the same, one picture at a time by one worker
     decode, encode, search     one part of it
     times        seconds that each of some batches takes of one worker: read beforehand, then encoded and searched
+    decode_times seconds that each of some pictures takes to read; both, if asked, while every other core has batches
     captions     what each picture is called alone and in batches, to find those that every batch agrees on
 """
 
+import contextlib
 import itertools
 import json
 import sys
@@ -99,14 +101,49 @@ class Bench:
             latencies.append(time.perf_counter() - began)
         return latencies
 
-    def times(self, threads: int, batch: int, count: int) -> list[float]:
+    def times(self, threads: int, batch: int, count: int, *, busy: bool = False) -> list[float]:
         worker, found = self._workers[threads][0], []
-        for pictures in itertools.islice(self._batches(batch, 0), count):
-            pixels = worker.decode(pictures)
-            began = time.perf_counter()
-            worker.captioner.caption(pixels, [self._bundle.decode] * batch)
-            found.append(time.perf_counter() - began)
+        read = [worker.decode(pictures) for pictures in itertools.islice(self._batches(batch, 0), count)]
+        with self._others_busy(batch) if busy else contextlib.nullcontext():
+            for pixels in read:
+                began = time.perf_counter()
+                worker.captioner.caption(pixels, [self._bundle.decode] * batch)
+                found.append(time.perf_counter() - began)
         return found
+
+    def decode_times(self, batch: int, count: int, *, busy: bool = False) -> list[float]:
+        found = []
+        with self._others_busy(batch) if busy else contextlib.nullcontext():
+            for picture in itertools.islice(itertools.cycle(self._pictures), count):
+                began = time.perf_counter()
+                read_pixels(picture, self._bundle.preprocessing)
+                found.append(time.perf_counter() - began)
+        return found
+
+    @contextlib.contextmanager
+    def _others_busy(self, batch: int) -> Iterator[None]:
+        """Every worker of one core but the first captions such batches."""
+        over = threading.Event()
+
+        def work(worker: Worker, place: int) -> None:
+            batches = [worker.decode(pictures) for pictures in itertools.islice(self._batches(batch, place), SEARCHED)]
+            for pixels in itertools.cycle(batches):
+                if over.is_set():
+                    return
+                worker.captioner.caption(pixels, [self._bundle.decode] * batch)
+
+        others = [
+            threading.Thread(target=work, args=(worker, place))
+            for place, worker in enumerate(self._workers[1][1:], start=1)
+        ]
+        for thread in others:
+            thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            for thread in others:
+                thread.join()
 
     def captions(self) -> list[list[str]]:
         """For each picture one caption, or more where it gets another one in a batch than alone."""
@@ -156,6 +193,8 @@ def answer(bench: Bench, task: dict[str, Any]) -> Any:
             return bench.direct(**task)
         case "times":
             return bench.times(**task)
+        case "decode_times":
+            return bench.decode_times(**task)
         case name:
             return bench.rate(name, **task)
 

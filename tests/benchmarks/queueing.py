@@ -1,30 +1,30 @@
 """The simulated service beside the real one: `python -m tests.benchmarks.queueing --seconds 30`, on a quiet machine.
 
-What each station takes is measured alone; then requests arrive at random, one by one and in bursts, at several shares
-of what the service bears. The simulation must tell its p50 within 20 % and its p99 within 35 %.
+What each station takes is measured, alone and beside batches on the other cores; then requests arrive at random, one by
+one and in bursts, at several shares of what the service bears. The simulation must tell its p50 within 20 % and its p99
+within 35 %.
 """
 
 import argparse
 import itertools
 import json
+import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from service.cpus import available_cpus
 from service.settings import Settings
-from shared.bundle import Bundle
 from shared.engine import BATCH_SIZES
-from shared.image import read_pixels
 from tests.benchmarks.bounds import OURS
 from tests.benchmarks.contestants import Running, contestants, start
 from tests.benchmarks.figures import percentile
 from tests.benchmarks.load import Connection, Target, put_load
-from tests.benchmarks.offline import BUNDLE, CORES
+from tests.benchmarks.offline import CORES
 from tests.benchmarks.pictures import write_pictures
 from tests.benchmarks.processes import calibrate, end_by_exit
 from tests.benchmarks.records import append
@@ -32,7 +32,7 @@ from tests.benchmarks.serving import BUILD, DRAWN, Offline
 from tests.benchmarks.simulation import Shape, Times, simulate
 
 FILE = BUILD / "queueing.jsonl"
-CONNECTIONS, SIMULATED = 128, 20_000
+CONNECTIONS, SIMULATED, SMALL = 128, 20_000, 4
 BOUNDS = {50: 0.20, 99: 0.35}
 
 
@@ -55,25 +55,26 @@ class Comparison(NamedTuple):
 def measured_times(python: str, running: Running, folder: Path, count: int) -> Times:
     offline = Offline(python, folder)
     sizes = [size for size in BATCH_SIZES if size <= Settings().max_batch_size]
+
+    def batches(**options: Any) -> dict[int, list[float]]:
+        return {size: offline.ask("times", batch=size, count=count, **options)[1:] for size in sizes}
+
     try:
-        alone, beside = (
-            {size: offline.ask("times", threads=threads, batch=size, count=count)[1:] for size in sizes}
-            for threads in (CORES, 1)
+        alone, beside, busy = batches(threads=CORES), batches(threads=1), batches(threads=1, busy=True)
+        decode, busy_decode = (
+            offline.ask("decode_times", batch=SMALL, count=count, busy=busy) for busy in (False, True)
         )
     finally:
         offline.close()
     pictures = [path.read_bytes() for path in sorted(folder.glob("*.jpg"))]
     with awake(running):
         loop = list(_loop_s(running, pictures[:count]))
-    return Times(loop, list(_decode_s(pictures[:count])), alone, beside)
+    slower = {size: _times_as_long(beside[size], busy[size]) for size in sizes}
+    return Times(loop, decode, alone, beside, slower, _times_as_long(decode, busy_decode))
 
 
-def _decode_s(pictures: Sequence[bytes]) -> Iterator[float]:
-    preprocessing = Bundle.load(BUNDLE).preprocessing
-    for picture in pictures:
-        began = time.perf_counter()
-        read_pixels(picture, preprocessing)
-        yield time.perf_counter() - began
+def _times_as_long(idle: Sequence[float], busy: Sequence[float]) -> float:
+    return max(1.0, statistics.median(busy) / statistics.median(idle))
 
 
 def _loop_s(running: Running, pictures: Sequence[bytes]) -> Iterator[float]:

@@ -4,10 +4,12 @@ A request goes through three stations, in each in the order of arrival:
 
     the event loop     one thread
     decode threads     one picture each
-    workers            whatever waits, up to `max_batch_size`, as one batch; work-conserving
+    workers            a batch each, as `service.batcher` forms them: an equal share of what waits, at most a moment
+                       later if as many pictures are being decoded as workers have nothing to do
 
-All share the cores: where more threads want to run than there are cores, each runs so much slower (processor sharing).
-How long things take is drawn from what was measured on an idle machine.
+All share the cores: where more threads want to run than there are cores, each runs so much slower (processor sharing),
+and beside others on a core of its own a thread is slower than alone (caches, memory, the interpreter's lock).
+How long things take is drawn from what was measured.
 """
 
 import itertools
@@ -15,9 +17,10 @@ import random
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
-from service.batcher import CROWDED_S
+from service.batcher import CROWDED_S, LINGER_S
 from tests.benchmarks.load import gaps
 
 Station = Literal["loop", "decode", "worker"]
@@ -32,7 +35,11 @@ class Times:
     alone: Mapping[int, Sequence[float]]
     """Of a batch that has all cores, by its size; smaller batches are filled up."""
     beside: Mapping[int, Sequence[float]]
-    """Of a batch on one core."""
+    """Of a batch on one core while the others are idle."""
+    slower: Mapping[int, float]
+    """So many times as long it takes while the others have such a batch each, by its size."""
+    decode_slower: float
+    """So many times as long a picture takes to decode beside such batches; taken for the event loop, too."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,14 @@ class _Job:
     left_s: float
     """Of its work, at full speed."""
     threads: int = 1
+    slower: float = 1.0
+    """So many times as long, where every other core is busy, too."""
+
+    def speed(self, cores: int, wanted: int) -> float:
+        """While so many threads want to run."""
+        others = min(wanted, cores) - self.threads
+        crowding = 1 + (self.slower - 1) * others / (cores - self.threads) if others > 0 else 1.0
+        return min(1.0, cores / wanted) / crowding
 
 
 @dataclass
@@ -63,6 +78,12 @@ class _State:
     worker: deque[int] = field(default_factory=deque)
     running: list[_Job] = field(default_factory=list)
     crowded_at: float = -CROWDED_S
+    waits_since: float | None = None
+    """Pictures, for others to fill the batch."""
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self.loop or self.decode or self.worker or self.running)
 
     def busy(self, station: Station) -> int:
         return sum(job.station == station for job in self.running)
@@ -80,16 +101,18 @@ def simulate(
     dice = random.Random(seed)
     arrivals = list(itertools.islice(itertools.accumulate(gaps(rate, burst, dice)), requests))
     state, latencies, now, next_arrival = _State(), [0.0] * requests, 0.0, 0
-    while next_arrival < requests or state.running:
+    while next_arrival < requests or state.is_busy:
         _start_what_can(state, shape, times, dice, now)
-        speed = min(1.0, shape.cores / max(1, sum(job.threads for job in state.running)))
-        ends = now + min((job.left_s for job in state.running), default=float("inf")) / speed
-        arrives = arrivals[next_arrival] if next_arrival < requests else float("inf")
-        until = min(ends, arrives)
-        for job in state.running:
+        wanted = sum(job.threads for job in state.running)
+        speeds = [job.speed(shape.cores, wanted) for job in state.running]
+        ends = now + min((job.left_s / speed for job, speed in zip(state.running, speeds, strict=True)), default=inf)
+        waited = inf if state.waits_since is None else state.waits_since + LINGER_S
+        arrives = arrivals[next_arrival] if next_arrival < requests else inf
+        until = min(ends, arrives, waited)
+        for job, speed in zip(state.running, speeds, strict=True):
             job.left_s -= (until - now) * speed
         now = until
-        if arrives <= ends:
+        if arrives <= until:
             state.loop.append(next_arrival)
             next_arrival += 1
         for job in [job for job in state.running if job.left_s <= 1e-12]:
@@ -111,14 +134,34 @@ def _passed_on(job: _Job, state: _State, now: float) -> Iterator[int]:
 
 
 def _start_what_can(state: _State, shape: Shape, times: Times, dice: random.Random, now: float) -> None:
+    slower = times.decode_slower
     if state.loop and not state.busy("loop"):
-        state.running.append(_Job("loop", [state.loop.popleft()], dice.choice(times.loop)))
+        state.running.append(_Job("loop", [state.loop.popleft()], dice.choice(times.loop), slower=slower))
     while state.decode and state.busy("decode") < shape.decode_threads:
-        state.running.append(_Job("decode", [state.decode.popleft()], dice.choice(times.decode)))
-    while state.worker and (busy := state.busy("worker")) < shape.workers:
-        batch = [state.worker.popleft() for _ in range(min(len(state.worker), shape.max_batch_size))]
-        has_all = shape.workers == 1 or (not busy and now > state.crowded_at + CROWDED_S)
-        measured = times.alone if has_all else times.beside
-        size = min(size for size in measured if size >= len(batch))
-        threads = shape.cores if has_all else 1
-        state.running.append(_Job("worker", batch, dice.choice(measured[size]), threads))
+        state.running.append(_Job("decode", [state.decode.popleft()], dice.choice(times.decode), slower=slower))
+    while state.worker and (idle := shape.workers - state.busy("worker")):
+        if not _is_complete(state, shape, idle, now):
+            return
+        share = min(shape.max_batch_size, -(-len(state.worker) // idle))
+        batch = [state.worker.popleft() for _ in range(share)]
+        is_alone = idle == shape.workers and not state.worker and now > state.crowded_at + CROWDED_S
+        state.running.append(_batch(batch, shape, times, dice, has_all=shape.workers == 1 or is_alone))
+
+
+def _is_complete(state: _State, shape: Shape, idle: int, now: float) -> bool:
+    coming = len(state.decode) + state.busy("decode")
+    since = now if state.waits_since is None else state.waits_since
+    complete = coming < idle or len(state.worker) >= shape.max_batch_size or now >= since + LINGER_S
+    state.waits_since = None if complete else since
+    return complete
+
+
+def _batch(requests: list[int], shape: Shape, times: Times, dice: random.Random, *, has_all: bool) -> _Job:
+    measured = times.alone if has_all else times.beside
+    size = min(size for size in measured if size >= len(requests))
+    seconds = dice.choice(measured[size])
+    return (
+        _Job("worker", requests, seconds, shape.cores)
+        if has_all
+        else _Job("worker", requests, seconds, 1, times.slower[size])
+    )

@@ -3,6 +3,7 @@
 import random
 import statistics
 from itertools import islice
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,15 @@ from tests.benchmarks.simulation import Shape, Times, simulate
 
 TINY = 1e-9
 BATCH_S = {1: [0.010], 2: [0.012], 4: [0.016], 8: [0.024], 16: [0.040]}
-TIMES = Times(loop=[TINY], decode=[TINY], alone=BATCH_S, beside=BATCH_S)
+
+
+def times(batch: dict[int, list[float]], **changes: Any) -> Times:
+    undisturbed = dict.fromkeys(batch, 1.0)
+    known = {"loop": [TINY], "decode": [TINY], "alone": batch, "beside": batch, "slower": undisturbed}
+    return Times(**{**known, "decode_slower": 1.0, **changes})
+
+
+TIMES = times(BATCH_S)
 
 
 def shape(**changes: int) -> Shape:
@@ -48,7 +57,7 @@ def test_bursts_make_the_slowest_wait_longer() -> None:
 
 
 def test_threads_beyond_the_cores_slow_each_other_down() -> None:
-    slow = Times(loop=[TINY], decode=[0.030], alone={1: [0.030]}, beside={1: [0.030]})
+    slow = times({1: [0.030]}, decode=[0.030])
     one, two = (
         statistics.mean(simulate(shape(cores=cores, max_batch_size=1), slow, rate=20, requests=3_000))
         for cores in (1, 2)
@@ -57,13 +66,29 @@ def test_threads_beyond_the_cores_slow_each_other_down() -> None:
 
 
 def test_a_batch_has_all_cores_unless_two_were_there_a_moment_ago() -> None:
-    times = Times(loop=[TINY], decode=[TINY], alone={1: [0.010]}, beside={1: [0.018]})
+    measured = times({1: [0.018]}, alone={1: [0.010]})
 
     def latencies(rate: float) -> list[float]:
-        return simulate(shape(cores=2, workers=2, max_batch_size=1), times, rate=rate, requests=3_000)
+        return simulate(shape(cores=2, workers=2, max_batch_size=1), measured, rate=rate, requests=3_000)
 
     assert percentile(latencies(1), 50) == pytest.approx(0.010, rel=0.01)
     assert percentile(latencies(60), 50) == pytest.approx(0.018, rel=0.01)
+
+
+def test_batches_beside_each_other_take_longer() -> None:
+    def worst(slower: float) -> float:
+        measured = times({1: [0.010]}, slower={1: slower})
+        return max(simulate(shape(cores=2, workers=2, max_batch_size=1), measured, rate=5, burst=2, requests=3_000))
+
+    two_at_once = simulate(shape(cores=2, workers=2), times({1: [0.010]}, slower={1: 1.5}), rate=1e9, requests=2)
+    assert two_at_once == pytest.approx([0.015, 0.015])
+    assert worst(1.5) > 1.3 * worst(1.0)
+
+
+def test_pictures_that_wait_are_shared_out_among_the_workers() -> None:
+    read_together = times(BATCH_S, decode=[0.001])
+    four_at_once = simulate(shape(cores=2, workers=2, decode_threads=4), read_together, rate=1e9, requests=4)
+    assert four_at_once == pytest.approx([4 * 0.001 / 2 + BATCH_S[2][0]] * 4)
 
 
 @pytest.mark.parametrize("burst", [1.0, 6.0])

@@ -72,8 +72,8 @@ class Faults:
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
-        self.batches: list[int] = []
-        """Pictures in each call of the encoder, those that fill a batch up not counted."""
+        self.batches = bytearray()
+        """Pictures in each call of the encoder, those that fill a batch up not counted; a byte, for there are many."""
         self.in_engine = False
         self._armed: list[Fault] = []
         self._by_pixels: dict[bytes, Fault] = {}
@@ -241,7 +241,7 @@ def add_control(app: FastAPI, faults: Faults) -> None:
         pipeline: Pipeline = request.app.state.pipeline
         return {
             "calls": dict(faults.calls),
-            "batches": faults.batches,
+            "batches": list(faults.batches),
             "in_engine": faults.in_engine,
             "pending": pipeline.batcher.pending,
             "in_flight": pipeline.in_flight,
