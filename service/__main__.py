@@ -20,7 +20,7 @@ import uvicorn
 from service.app import create_app
 from service.last_words import refuse_open, refuse_waiting
 from service.logs import UnhurriedStream, configure_logging
-from service.memory import return_what_is_freed
+from service.memory import keep_trimmed, return_what_is_freed
 from service.pipeline import Pipeline
 from service.server import PortError, admin_server, bound_socket, uvicorn_config
 from service.settings import Settings, SettingsError, read_settings
@@ -69,12 +69,14 @@ async def serve(settings: Settings, log: UnhurriedStream) -> None:
             # uvicorn takes the signals as it starts; what must happen before it closes the port takes them back.
             await asyncio.sleep(0)
             pipeline = app.state.pipeline
+            trimming = asyncio.ensure_future(keep_trimmed())
             stopping = _stop_on_signal(
                 server, listener, pipeline, delay_s=settings.drain_delay_s, timeout_s=settings.drain_timeout_s
             )
             with _watchdog(server, listener, pipeline, settings.stuck_after_s).watching():
                 logger.info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
                 await serving
+            trimming.cancel()
             stopping.cancel()
 
 

@@ -1,21 +1,42 @@
-"""What is freed goes back to the system: a burst of large pictures must not leave a service large."""
+"""What is freed goes back to the system, after a burst of large pictures as after a day of small ones."""
 
+import asyncio
 import contextlib
 import ctypes
 import os
+from collections.abc import Callable
+from functools import partial
+
+from service.threads import in_passing_thread
 
 LARGE_BYTES, KEPT_BYTES = 4 << 20, 16 << 20
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+TRIM_EVERY_S = 30.0
 
 
 def return_what_is_freed() -> None:
-    """Left alone, glibc learns to keep blocks of up to 32 MB; told a size, it takes larger ones from the system.
-
-    Who has set it by the environment is not overruled.
-    """
-    if any(name in os.environ for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")):
-        return
-    with contextlib.suppress(AttributeError, OSError):  # another C library
-        mallopt = ctypes.CDLL(None).mallopt
+    """Left alone, glibc learns to keep blocks of up to 32 MB; told a size, it takes larger ones from the system."""
+    if mallopt := _of_malloc("mallopt"):
         mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+
+
+async def keep_trimmed(every_s: float = TRIM_EVERY_S) -> None:
+    """Of each heap glibc itself gives back the end alone; this gives back the free pages between what is in use, too.
+
+    A few milliseconds, in a thread of its own; never returns.
+    """
+    trim = _of_malloc("malloc_trim")
+    while True:
+        await asyncio.sleep(every_s)
+        if trim:
+            await in_passing_thread(partial(trim, 0))
+
+
+def _of_malloc(function: str) -> Callable[..., int] | None:
+    """None for another C library, and where the environment tells malloc what to do: it is not overruled."""
+    if any(name in os.environ for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")):
+        return None
+    with contextlib.suppress(AttributeError, OSError):
+        return getattr(ctypes.CDLL(None), function)
+    return None

@@ -25,8 +25,38 @@ print(before - resident())
 """
 
 
+def said_by(script: str, *arguments: str, **environment: str) -> str:
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, env=bare | environment, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize(("settings", "is_returned"), [("told", True), ("untold", False)])
 def test_large_blocks_go_back_to_the_system(settings: str, is_returned: bool) -> None:
-    bare = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
-    said = subprocess.run([sys.executable, "-c", BURST, settings], env=bare, capture_output=True, text=True, check=True)
-    assert (int(said.stdout) > 80e6) is is_returned
+    assert (int(said_by(BURST, settings)) > 80e6) is is_returned
+
+
+HOLES = """
+import asyncio, contextlib, os
+from service.memory import keep_trimmed
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+async def trimmed():
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await keep_trimmed(every_s=0.1)
+
+pieces = [os.urandom(20_000) for _ in range(5_000)]
+kept = pieces[::10]  # what is between them is free, and no end of the heap
+pieces.clear()
+before = resident()
+asyncio.run(trimmed())
+print(before - resident())
+"""
+
+
+def test_free_pages_between_what_is_in_use_go_back_too() -> None:
+    assert int(said_by(HOLES)) > 60e6
+    assert int(said_by(HOLES, MALLOC_TRIM_THRESHOLD_="4000000000")) < 10e6
