@@ -10,13 +10,19 @@ from functools import partial
 from service.threads import in_passing_thread
 
 LARGE_BYTES, KEPT_BYTES = 4 << 20, 16 << 20
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+HEAPS = 2
+"""glibc would make one for every thread, and what outlives a model in each would keep pages of all of them."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 TRIM_EVERY_S = 30.0
 
 
 def return_what_is_freed() -> None:
-    """Left alone, glibc learns to keep blocks of up to 32 MB; told a size, it takes larger ones from the system."""
+    """Left alone, glibc learns to keep blocks of up to 32 MB; told a size, it takes larger ones from the system.
+
+    Call before there are threads.
+    """
     if mallopt := _of_malloc("mallopt"):
+        mallopt(M_ARENA_MAX, HEAPS)
         mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
@@ -35,7 +41,7 @@ async def keep_trimmed(every_s: float = TRIM_EVERY_S) -> None:
 
 def _of_malloc(function: str) -> Callable[..., int] | None:
     """None for another C library, and where the environment tells malloc what to do: it is not overruled."""
-    if any(name in os.environ for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")):
+    if "GLIBC_TUNABLES" in os.environ or any(name.startswith("MALLOC_") for name in os.environ):
         return None
     with contextlib.suppress(AttributeError, OSError):
         return getattr(ctypes.CDLL(None), function)
