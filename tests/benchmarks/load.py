@@ -50,6 +50,8 @@ class Result:
     wrong: int
     failed: int
     client_cpu_s: float
+    arrivals_s: list[float] = field(default_factory=list, repr=False)
+    """When each request was due, from the start on, those before the window as well."""
 
     @property
     def per_second(self) -> float:
@@ -131,9 +133,10 @@ def put_load(
     """
     events: list[_Event] = []
     cpu = time.process_time()
-    began = time.perf_counter() + warm_s
+    starts = time.perf_counter()
+    began = starts + warm_s
     ends = began + seconds
-    schedule = _schedule(rate, burst, time.perf_counter(), ends, random.Random(seed), len(target.requests))
+    schedule = _schedule(rate, burst, starts, ends, random.Random(seed), len(target.requests))
     lock = threading.Lock()
 
     def client() -> None:
@@ -162,6 +165,7 @@ def put_load(
         wrong=sum(event.outcome == "wrong" for event in counted),
         failed=sum(event.outcome == "failed" for event in counted),
         client_cpu_s=time.process_time() - cpu,
+        arrivals_s=sorted(event.due - starts for event in events),
     )
 
 

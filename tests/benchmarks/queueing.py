@@ -11,11 +11,10 @@ import json
 import statistics
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from service.cpus import available_cpus
 from service.settings import Settings
@@ -26,13 +25,14 @@ from tests.benchmarks.figures import percentile
 from tests.benchmarks.load import Connection, Target, put_load
 from tests.benchmarks.offline import CORES
 from tests.benchmarks.pictures import write_pictures
-from tests.benchmarks.processes import calibrate, end_by_exit
+from tests.benchmarks.processes import end_by_exit
 from tests.benchmarks.records import append
 from tests.benchmarks.serving import BUILD, DRAWN, Offline
 from tests.benchmarks.simulation import Shape, Times, simulate
 
 FILE = BUILD / "queueing.jsonl"
-CONNECTIONS, SIMULATED, SMALL = 128, 20_000, 4
+CONNECTIONS, REPEATED, WARM_S = 128, 20, 1.0
+SMALL, LARGE, PACE_S = 4, 16, 2.0
 BOUNDS = {50: 0.20, 99: 0.35}
 
 
@@ -52,25 +52,30 @@ class Comparison(NamedTuple):
         return not self.failed and all(abs(self.error(percent)) <= bound for percent, bound in BOUNDS.items())
 
 
-def measured_times(python: str, running: Running, folder: Path, count: int) -> Times:
-    offline = Offline(python, folder)
-    sizes = [size for size in BATCH_SIZES if size <= Settings().max_batch_size]
+class Stations:
+    """The service's stations without the service: what each takes, and how fast the machine is just now."""
 
-    def batches(**options: Any) -> dict[int, list[float]]:
-        return {size: offline.ask("times", batch=size, count=count, **options)[1:] for size in sizes}
+    def __init__(self, offline: Offline) -> None:
+        self._offline = offline
 
-    try:
-        alone, beside, busy = batches(threads=CORES), batches(threads=1), batches(threads=1, busy=True)
-        decode, busy_decode = (
-            offline.ask("decode_times", batch=SMALL, count=count, busy=busy) for busy in (False, True)
-        )
-    finally:
-        offline.close()
-    pictures = [path.read_bytes() for path in sorted(folder.glob("*.jpg"))]
-    with awake(running):
-        loop = list(_loop_s(running, pictures[:count]))
-    slower = {size: _times_as_long(beside[size], busy[size]) for size in sizes}
-    return Times(loop, decode, alone, beside, slower, _times_as_long(decode, busy_decode))
+    def pace(self) -> float:
+        """Pictures a second of the offline loop."""
+        return self._offline.ask("loop", threads=1, batch=SMALL, seconds=PACE_S)
+
+    def times(self, loop: Sequence[float], rounds: int) -> Times:
+        """Everything is measured in turn, for the machine is not always equally fast."""
+        sizes = [size for size in BATCH_SIZES if size <= Settings().max_batch_size]
+        alone, beside, busy = (defaultdict[int, list[float]](list) for _ in range(3))
+        decode, busy_decode = list[float](), list[float]()
+        for _ in range(rounds):
+            for size in sizes:
+                for found, options in ((alone, {"threads": CORES}), (beside, {}), (busy, {"busy": True})):
+                    asked = {"batch": size, "count": 1 + -(-LARGE // size), "threads": 1, **options}
+                    found[size] += self._offline.ask("times", **asked)[1:]
+            decode += self._offline.ask("decode_times", batch=SMALL, count=LARGE)
+            busy_decode += self._offline.ask("decode_times", batch=SMALL, count=LARGE, busy=True)
+        slower = {size: _times_as_long(beside[size], busy[size]) for size in sizes}
+        return Times(loop, decode, alone, beside, slower, _times_as_long(decode, busy_decode))
 
 
 def _times_as_long(idle: Sequence[float], busy: Sequence[float]) -> float:
@@ -89,17 +94,21 @@ def _loop_s(running: Running, pictures: Sequence[bytes]) -> Iterator[float]:
     connection.close()
 
 
-@contextmanager
-def awake(running: Running) -> Iterator[None]:
-    running.program.resume()
-    yield
-    running.program.halt()
-
-
-def compared(target: Target, shape: Shape, times: Times, rate: float, seconds: float) -> Iterator[Comparison]:
+def compared(
+    target: Target, shape: Shape, times: Times, stations: Stations, rate: float, seconds: float
+) -> Iterator[Comparison]:
+    """On paper the very arrivals of the load come, to a machine that is as fast as it was before and after the load."""
+    reference, before = stations.pace(), stations.pace()
     for share, burst in itertools.product((0.3, 0.5, 0.7, 0.85), (1.0, 4.0)):
-        load = put_load(target, clients=CONNECTIONS, seconds=seconds, warm_s=1.0, rate=share * rate, burst=burst)
-        on_paper = simulate(shape, times, rate=share * rate, burst=burst, requests=SIMULATED)
+        load = put_load(target, clients=CONNECTIONS, seconds=seconds, warm_s=WARM_S, rate=share * rate, burst=burst)
+        after = stations.pace()
+        now, before = times.stretched(2 * reference / (before + after)), after
+        on_paper = [
+            latency
+            for seed in range(REPEATED)
+            for due, latency in zip(load.arrivals_s, simulate(shape, now, load.arrivals_s, seed=seed), strict=True)
+            if due >= WARM_S
+        ]
         real_ms, paper_ms = (
             {percent: 1000 * percentile(latencies, percent) for percent in BOUNDS}
             for latencies in (load.latencies_s, on_paper)
@@ -118,7 +127,7 @@ def line(found: Comparison) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.queueing")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each load")
-    parser.add_argument("--count", type=int, default=60, help="of measurements of each station")
+    parser.add_argument("--rounds", type=int, default=5, help="of measurements of each station")
     parser.add_argument("--workers", type=int, default=available_cpus(), help="CAPTION_WORKERS")
     parser.add_argument("--service-python", default=".venv/bin/python", help="with the service's own packages only")
     options = parser.parse_args()
@@ -126,29 +135,42 @@ def main() -> int:
     folder = BUILD / "pictures"
     pictures = [path.read_bytes() for path in write_pictures(folder, DRAWN)]
     service = contestants(options.service_python)[OURS]
-    # A service that was halted for long would else end itself.
-    own = {"CAPTION_WORKERS": str(options.workers), "CAPTION_STUCK_AFTER_S": "3600"}
-    service = replace(service, environment={**(service.environment or {}), **own})
+    service = replace(service, environment={**(service.environment or {}), "CAPTION_WORKERS": str(options.workers)})
     running = start(service, pictures[0], BUILD / "logs")
+    offline = Offline(options.service_python, folder)
     try:
         target = Target(running.port, [service.request(p) for p in pictures], [""] * len(pictures), lambda body: "")
         rate = put_load(target, clients=32, seconds=options.seconds / 3, warm_s=2.0).per_second
-        running.program.halt()
-        times = measured_times(options.service_python, running, folder, options.count)
+        stations = Stations(offline)
+        times = stations.times(list(_loop_s(running, pictures)), options.rounds)
         cpus = available_cpus()
         shape = Shape(cpus, options.workers, cpus, Settings().max_batch_size)
-        print(f"{rate:.1f}/s at 32 clients; {calibrate():.0f} MB/s hashed")
+        print(f"{rate:.1f}/s at 32 clients; {stations.pace():.1f}/s offline; {described(times)}")
         print("| load | burst | 1/s | p50 ms | simulated | error | p99 ms | simulated | error | |")
         print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
         all_met = True
-        with awake(running):
-            for found in compared(target, shape, times, rate, options.seconds):
-                append(FILE, {**found._asdict(), "is_met": found.is_met})
-                print(line(found), flush=True)
-                all_met &= found.is_met
+        for found in compared(target, shape, times, stations, rate, options.seconds):
+            append(FILE, {**found._asdict(), "is_met": found.is_met})
+            print(line(found), flush=True)
+            all_met &= found.is_met
         return 0 if all_met else 1
     finally:
+        offline.close()
         running.program.stop()
+
+
+def described(times: Times) -> str:
+    """Milliseconds, medians."""
+    median = {name: 1000 * statistics.median(found) for name, found in (("loop", times.loop), ("decode", times.decode))}
+    batches = (
+        f"{size}: {1000 * statistics.median(times.alone[size]):.0f} with all cores, "
+        f"{1000 * statistics.median(times.beside[size]):.0f} with one (x {times.slower[size]:.2f} beside another)"
+        for size in times.beside
+    )
+    return (
+        f"loop {median['loop']:.1f} ms, decode {median['decode']:.1f} (x {times.decode_slower:.2f} beside batches), "
+        f"batches of {'; '.join(batches)}"
+    )
 
 
 if __name__ == "__main__":

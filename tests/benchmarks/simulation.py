@@ -12,16 +12,14 @@ and beside others on a core of its own a thread is slower than alone (caches, me
 How long things take is drawn from what was measured.
 """
 
-import itertools
 import random
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Literal
 
 from service.batcher import CROWDED_S, LINGER_S
-from tests.benchmarks.load import gaps
 
 Station = Literal["loop", "decode", "worker"]
 
@@ -40,6 +38,15 @@ class Times:
     """So many times as long it takes while the others have such a batch each, by its size."""
     decode_slower: float
     """So many times as long a picture takes to decode beside such batches; taken for the event loop, too."""
+
+    def stretched(self, factor: float) -> "Times":
+        """On a machine where everything takes so many times as long."""
+
+        def longer(found: Sequence[float]) -> list[float]:
+            return [factor * seconds for seconds in found]
+
+        alone, beside = ({size: longer(found) for size, found in each.items()} for each in (self.alone, self.beside))
+        return replace(self, loop=longer(self.loop), decode=longer(self.decode), alone=alone, beside=beside)
 
 
 @dataclass(frozen=True)
@@ -94,12 +101,9 @@ class _State:
         self.worker.extend(requests)
 
 
-def simulate(
-    shape: Shape, times: Times, *, rate: float, burst: float = 1.0, requests: int = 10_000, seed: int = 0
-) -> list[float]:
-    """Seconds from arrival to answer of each request."""
-    dice = random.Random(seed)
-    arrivals = list(itertools.islice(itertools.accumulate(gaps(rate, burst, dice)), requests))
+def simulate(shape: Shape, times: Times, arrivals: Sequence[float], *, seed: int = 0) -> list[float]:
+    """Seconds from arrival to answer of each request. `arrivals` are seconds, in order."""
+    dice, requests = random.Random(seed), len(arrivals)
     state, latencies, now, next_arrival = _State(), [0.0] * requests, 0.0, 0
     while next_arrival < requests or state.is_busy:
         _start_what_can(state, shape, times, dice, now)

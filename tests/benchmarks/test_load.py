@@ -130,6 +130,9 @@ def test_an_open_loop_keeps_its_rate_however_slow_the_answers() -> None:
     result = loaded(behaviour, clients=40, seconds=1.5, rate=100.0)
     assert result.per_second == pytest.approx(100, rel=0.3)
     assert behaviour.most_under_way > 10
+    assert len(result.arrivals_s) == len(behaviour.bodies)
+    assert result.arrivals_s == sorted(result.arrivals_s)
+    assert 0 < result.arrivals_s[0] < result.arrivals_s[-1] < 0.1 + 1.5
 
 
 def test_in_an_open_loop_the_wait_for_a_free_connection_counts() -> None:

@@ -2,14 +2,15 @@
 
 import random
 import statistics
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any
 
 import pytest
 
+from tests.benchmarks import simulation
 from tests.benchmarks.figures import percentile
 from tests.benchmarks.load import gaps
-from tests.benchmarks.simulation import Shape, Times, simulate
+from tests.benchmarks.simulation import Shape, Times
 
 TINY = 1e-9
 BATCH_S = {1: [0.010], 2: [0.012], 4: [0.016], 8: [0.024], 16: [0.040]}
@@ -26,6 +27,11 @@ TIMES = times(BATCH_S)
 
 def shape(**changes: int) -> Shape:
     return Shape(**{"cores": 1, "workers": 1, "decode_threads": 1, "max_batch_size": 16, **changes})
+
+
+def simulate(shape: Shape, times: Times, *, rate: float, burst: float = 1.0, requests: int = 10_000) -> list[float]:
+    arrivals = list(islice(accumulate(gaps(rate, burst, random.Random(0))), requests))
+    return simulation.simulate(shape, times, arrivals)
 
 
 @pytest.mark.parametrize("utilisation", [0.3, 0.6, 0.8])
