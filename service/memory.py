@@ -13,7 +13,7 @@ LARGE_BYTES, KEPT_BYTES = 4 << 20, 16 << 20
 HEAPS = 2
 """glibc would make one for every thread, and what outlives a model in each would keep pages of all of them."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
-TRIM_EVERY_S = 30.0
+TRIM_EVERY_S = 5.0
 
 
 def return_what_is_freed() -> None:
