@@ -123,6 +123,7 @@ def test_an_engine_that_is_not_to_be_had_is_refused(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_default_model_keeps_its_promises_on_real_photos(default_bundle: Path, real_data: Path) -> None:
     photos, images = photos_and_images(real_data / "flickr8k" / "val", default_bundle)
     references = references_of(photos)
@@ -144,6 +145,7 @@ def test_the_default_model_keeps_its_promises_on_real_photos(default_bundle: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_what_serves_by_default_costs_no_quality_and_says_the_same_in_any_batch(
     default_bundle: Path, real_data: Path
 ) -> None:
