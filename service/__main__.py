@@ -69,7 +69,7 @@ async def serve(settings: Settings, log: UnhurriedStream) -> None:
             # uvicorn takes the signals as it starts; what must happen before it closes the port takes them back.
             await asyncio.sleep(0)
             pipeline = app.state.pipeline
-            trimming = asyncio.ensure_future(keep_trimmed())
+            trimming = asyncio.ensure_future(keep_trimmed(pipeline.decode_pool.run))
             stopping = _stop_on_signal(
                 server, listener, pipeline, delay_s=settings.drain_delay_s, timeout_s=settings.drain_timeout_s
             )

@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
-from service.threads import in_passing_thread
+from service.batcher_errors import DrainingError
 
 LARGE_BYTES, KEPT_BYTES = 4 << 20, 16 << 20
 HEAPS = 2
@@ -27,16 +27,16 @@ def return_what_is_freed() -> None:
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
-async def keep_trimmed(every_s: float = TRIM_EVERY_S) -> None:
+async def keep_trimmed(run: Callable[[Callable[[], int]], Awaitable[int]], every_s: float = TRIM_EVERY_S) -> None:
     """Of each heap glibc itself gives back the end alone; this gives back the free pages between what is in use, too.
 
-    A few milliseconds, in a thread of its own; never returns.
+    `run` does it beside the event loop, in a few milliseconds, until it refuses work because the service ends.
     """
-    trim = _of_malloc("malloc_trim")
-    while True:
-        await asyncio.sleep(every_s)
-        if trim:
-            await in_passing_thread(partial(trim, 0))
+    if trim := _of_malloc("malloc_trim"):
+        with contextlib.suppress(DrainingError):
+            while True:
+                await asyncio.sleep(every_s)
+                await run(partial(trim, 0))
 
 
 def _of_malloc(function: str) -> Callable[..., int] | None:

@@ -6,12 +6,16 @@ import sys
 
 import pytest
 
-BURST = """
-import os, sys
-from service.memory import return_what_is_freed
+RESIDENT = """
+import os
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+"""
+
+BURST = """
+import sys
+from service.memory import return_what_is_freed
 
 if sys.argv[1] == "told":
     return_what_is_freed()
@@ -27,7 +31,7 @@ print(before - resident())
 
 def said_by(script: str, *arguments: str, **environment: str) -> str:
     bare = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
-    command = [sys.executable, "-c", script, *arguments]
+    command = [sys.executable, "-c", RESIDENT + script, *arguments]
     return subprocess.run(command, env=bare | environment, capture_output=True, text=True, check=True).stdout
 
 
@@ -37,16 +41,13 @@ def test_large_blocks_go_back_to_the_system(settings: str, is_returned: bool) ->
 
 
 HOLES = """
-import asyncio, contextlib, os
+import asyncio, contextlib
 from service.memory import keep_trimmed
-
-def resident():
-    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 async def trimmed():
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(0.5):
-            await keep_trimmed(every_s=0.1)
+            await keep_trimmed(asyncio.to_thread, every_s=0.1)
 
 pieces = [os.urandom(20_000) for _ in range(5_000)]
 kept = pieces[::10]  # what is between them is free, and no end of the heap
