@@ -50,7 +50,7 @@ class Result:
     wrong: int
     failed: int
     client_cpu_s: float
-    arrivals_s: list[float] = field(default_factory=list, repr=False)
+    arrivals_s: list[float] = field(repr=False)
     """When each request was due, from the start on, those before the window as well."""
 
     @property

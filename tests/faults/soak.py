@@ -50,19 +50,14 @@ class Soaked:
         return sorted(set(self.answers) - wanted)
 
     @property
-    def lowest_mb(self) -> list[float]:
-        """Of each minute: where no more than one model was in memory."""
-        return [min(self.resident_mb[start : start + 60]) for start in range(0, len(self.resident_mb) - 59, 60)]
-
-    @property
     def growth_per_hour(self) -> float:
-        """The slope of those over the last three quarters, as a share of their mean."""
-        settled = np.array(self.lowest_mb[len(self.lowest_mb) // 4 :])
-        return float(np.polyfit(np.arange(len(settled)), settled, 1)[0] * 60 / settled.mean())
+        """The slope of the resident memory over the last three quarters, as a share of its mean."""
+        settled = np.array(self.resident_mb[len(self.resident_mb) // 4 :])
+        return float(np.polyfit(np.arange(len(settled)), settled, 1)[0] * 3600 / settled.mean())
 
     @property
     def growth(self) -> float:
-        """From the second quarter to the last one, as a share; of the medians of all that was measured."""
+        """From the second quarter to the last one, as a share."""
         quarter = len(self.resident_mb) // 4
         early, late = self.resident_mb[quarter : 2 * quarter], self.resident_mb[-quarter:]
         return float(np.median(late) / np.median(early) - 1)

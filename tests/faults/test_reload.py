@@ -88,28 +88,27 @@ async def reloads_from(port: int, outcome: str, count: float) -> float:
 
 @pytest.mark.slow
 def test_reloads_under_load_lose_no_request_and_keep_no_memory(volume: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    """At its lowest, a service has one model in memory; where that was is compared over many reloads."""
-    times, warm, growth = (50, 10, 0.05) if FULL else (12, 4, 0.1)
+    times, warm, growth = (50, 10, 0.05) if FULL else (10, 5, 0.1)
 
     async def main(port: int, process_id: int) -> None:
-        lowest = list[int]()
         async with under_load(port) as load:
             for number in range(1, warm + times + 1):
                 version = f"v{number}"
                 publish(renamed(tiny_bundle, tmp_path / version, version), volume)
                 await until_reloads(port, "success", number)
-                while version not in load.versions:
-                    await asyncio.sleep(0.01)
-                lowest.append(await lowest_resident_bytes(process_id))
+                if number == warm:
+                    before = await lowest_resident_bytes(process_id)
+            assert await lowest_resident_bytes(process_id) < (1 + growth) * before
+            while version not in load.versions:
+                await asyncio.sleep(0.01)
         assert (await reloads(port, "success"), await reloads(port, "failure")) == (warm + times, 0)
-        early, late = lowest[warm : warm + times // 2], lowest[warm + times // 2 :]
-        assert min(late) < (1 + growth) * min(early)
 
     with serving(volume) as program:
         asyncio.run(main(program.port, program.process.pid))
 
 
-async def lowest_resident_bytes(process_id: int, seconds: float = 0.5) -> int:
+async def lowest_resident_bytes(process_id: int, seconds: float = 1.0) -> int:
+    """At some moment of these, one model alone is in memory: right after a swap the old one still is."""
     found, end = [resident_bytes(process_id)], time.monotonic() + seconds
     while time.monotonic() < end:
         await asyncio.sleep(0.02)
