@@ -116,7 +116,7 @@ def _file_problem(path: Path, folder: Path) -> str | None:
 
 def is_outside(path: Path, folder: Path) -> bool:
     """Whether a captions file names a photo that does not lie in its split's folder."""
-    return ".." in path.parts or not path.is_relative_to(folder)
+    return not path.is_relative_to(folder) or ".." in path.relative_to(folder).parts
 
 
 def tell_problems(problems: Sequence[str], *, strict: bool) -> None:

@@ -29,6 +29,12 @@ def test_a_whole_split_has_no_problems(drawn_data: Path) -> None:
     assert all(len(photo.captions) == 5 for photo in split.photos)
 
 
+@pytest.mark.parametrize("way", ["../data/val", "val/../val"])
+def test_a_split_may_be_named_by_a_way_up_and_down(way: str, damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(damaged)
+    assert read_split(Path(way)).problems == ()
+
+
 def test_every_problem_is_told_and_the_rest_is_used(damaged: Path) -> None:
     names = sorted(path.name for path in (damaged / "val").iterdir())
     (damaged / "val" / names[0]).unlink()
