@@ -10,6 +10,7 @@ from shared.beam_search import Arrays, Step
 from shared.bundle import Bundle, BundleError
 from shared.engine import EngineError
 from shared.openvino_graphs import cut_at_words, cut_encoder
+from shared.openvino_step import split_step
 
 PRECISIONS = ("fp32", "bf16", "int8")
 HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -54,6 +55,10 @@ class OpenVINOEngine:
             self._encoder = [compiled(first, "fp32"), compiled(rest, "bf16")]
         else:
             self._encoder = [compiled(encoder, "fp32")]
+        self._once = None
+        if precision != "fp32":
+            once, decoder = split_step(decoder)
+            self._once = compiled(once, "fp32")
         if precision == "bf16" or (precision == "int8" and computes("BF16")):
             decoder, words = cut_at_words(decoder)
             self._decoder, self._words = compiled(decoder, "bf16"), compiled(words, "fp32")
@@ -64,6 +69,8 @@ class OpenVINOEngine:
         arrays = [images]
         for part in self._encoder:
             arrays = list(part.infer(arrays, share_inputs=True).values())
+        if self._once:
+            arrays[1:3] = self._once.infer(arrays[1:3], share_inputs=True).values()
         return tuple(arrays)
 
     def start(self, features: Arrays, beam_size: int) -> Arrays:
