@@ -7,7 +7,7 @@ and each line of its output the answer: pictures a second, and for `direct` the 
     direct   the same, one picture at a time by one worker
     decode, encode, search     one part of it
     times        seconds that each of some batches takes of one worker: read beforehand, then encoded and searched
-    decode_times seconds that each of some pictures takes to read; both, if asked, while every other core has batches
+    decode_times seconds that each of some pictures takes to read; if asked, while every other core has batches
     captions     what each picture is called alone and in batches, to find those that every batch agrees on
 """
 
@@ -101,14 +101,13 @@ class Bench:
             latencies.append(time.perf_counter() - began)
         return latencies
 
-    def times(self, threads: int, batch: int, count: int, *, busy: bool = False) -> list[float]:
+    def times(self, threads: int, batch: int, count: int) -> list[float]:
         worker, found = self._workers[threads][0], []
         read = [worker.decode(pictures) for pictures in itertools.islice(self._batches(batch, 0), count)]
-        with self._others_busy(batch) if busy else contextlib.nullcontext():
-            for pixels in read:
-                began = time.perf_counter()
-                worker.captioner.caption(pixels, [self._bundle.decode] * batch)
-                found.append(time.perf_counter() - began)
+        for pixels in read:
+            began = time.perf_counter()
+            worker.captioner.caption(pixels, [self._bundle.decode] * batch)
+            found.append(time.perf_counter() - began)
         return found
 
     def decode_times(self, batch: int, count: int, *, busy: bool = False) -> list[float]:

@@ -21,6 +21,8 @@ from typing import Literal
 
 from service.batcher import CROWDED_S, LINGER_S
 
+SLOWER, FIT_STEPS = (0.7, 4.0), 8
+
 Station = Literal["loop", "decode", "worker"]
 
 
@@ -35,7 +37,7 @@ class Times:
     beside: Mapping[int, Sequence[float]]
     """Of a batch on one core while the others are idle."""
     slower: Mapping[int, float]
-    """So many times as long it takes while the others have such a batch each, by its size."""
+    """So many times as long it takes while the others have a batch each, by its size."""
     decode_slower: float
     """So many times as long a picture takes to decode beside such batches; taken for the event loop, too."""
 
@@ -101,17 +103,22 @@ class _State:
         self.worker.extend(requests)
 
 
-def simulate(shape: Shape, times: Times, arrivals: Sequence[float], *, seed: int = 0) -> list[float]:
-    """Seconds from arrival to answer of each request. `arrivals` are seconds, in order."""
-    dice, requests = random.Random(seed), len(arrivals)
-    state, latencies, now, next_arrival = _State(), [0.0] * requests, 0.0, 0
-    while next_arrival < requests or state.is_busy:
+def simulate(
+    shape: Shape, times: Times, arrivals: Sequence[float], *, closed_s: float = 0.0, seed: int = 0
+) -> list[float]:
+    """Seconds from arrival to answer of each request. `arrivals` are seconds, in order.
+
+    For `closed_s` seconds whoever is answered asks again at once: a closed loop of those that arrive at 0.
+    """
+    dice, due = random.Random(seed), list(arrivals)
+    state, latencies, now, next_arrival = _State(), dict[int, float](), 0.0, 0
+    while next_arrival < len(due) or state.is_busy:
         _start_what_can(state, shape, times, dice, now)
         wanted = sum(job.threads for job in state.running)
         speeds = [job.speed(shape.cores, wanted) for job in state.running]
         ends = now + min((job.left_s / speed for job, speed in zip(state.running, speeds, strict=True)), default=inf)
         waited = inf if state.waits_since is None else state.waits_since + LINGER_S
-        arrives = arrivals[next_arrival] if next_arrival < requests else inf
+        arrives = due[next_arrival] if next_arrival < len(due) else inf
         until = min(ends, arrives, waited)
         for job, speed in zip(state.running, speeds, strict=True):
             job.left_s -= (until - now) * speed
@@ -122,8 +129,32 @@ def simulate(shape: Shape, times: Times, arrivals: Sequence[float], *, seed: int
         for job in [job for job in state.running if job.left_s <= 1e-12]:
             state.running.remove(job)
             for request in _passed_on(job, state, now):
-                latencies[request] = now - arrivals[request]
-    return latencies
+                latencies[request] = now - due[request]
+                if now < closed_s:
+                    due.append(now)
+    return [latencies[request] for request in range(len(due))]
+
+
+def closed_rate(shape: Shape, times: Times, clients: int, seconds: float) -> float:
+    """Answers a second in a closed loop."""
+    return len(simulate(shape, times, [0.0] * clients, closed_s=seconds)) / seconds
+
+
+def fitted(shape: Shape, times: Times, measured: Mapping[int, float], seconds: float = 30.0) -> Times:
+    """`slower` as it must be for closed loops of so many clients to bring so many answers a second.
+
+    A loop tells it for the batch that is each worker's share of its clients, and smaller ones that no loop tells of.
+    """
+    told = {}
+    for clients, rate in measured.items():
+        low, high = SLOWER
+        for _ in range(FIT_STEPS):
+            middle = (low + high) / 2
+            tried = replace(times, slower=dict.fromkeys(times.beside, middle))
+            low, high = (middle, high) if closed_rate(shape, tried, clients, seconds) > rate else (low, middle)
+        told[-(-clients // shape.workers)] = low
+    slower = {size: told[min((known for known in told if known >= size), default=max(told))] for size in times.beside}
+    return replace(times, slower=slower)
 
 
 def _passed_on(job: _Job, state: _State, now: float) -> Iterator[int]:

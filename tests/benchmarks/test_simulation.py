@@ -97,6 +97,18 @@ def test_pictures_that_wait_are_shared_out_among_the_workers() -> None:
     assert four_at_once == pytest.approx([4 * 0.001 / 2 + BATCH_S[2][0]] * 4)
 
 
+def test_a_closed_loop_is_as_fast_as_its_batches() -> None:
+    assert simulation.closed_rate(shape(), TIMES, 4, 10.0) == pytest.approx(4 / BATCH_S[4][0], rel=0.02)
+
+
+@pytest.mark.parametrize("slower", [1.0, 1.3, 1.9])
+def test_closed_loops_tell_how_much_slower_batches_beside_each_other_are(slower: float) -> None:
+    real, two = times(BATCH_S, slower=dict.fromkeys(BATCH_S, slower)), shape(cores=2, workers=2)
+    measured = {clients: simulation.closed_rate(two, real, clients, 10.0) for clients in (2, 8, 32)}
+    found = simulation.fitted(two, times(BATCH_S), measured, 10.0).slower
+    assert [found[size] for size in BATCH_S] == pytest.approx([slower] * len(BATCH_S), abs=0.05)
+
+
 @pytest.mark.parametrize("burst", [1.0, 6.0])
 def test_arrivals_keep_their_rate_whatever_their_bursts(burst: float) -> None:
     found = list(islice(gaps(50.0, burst, random.Random(1)), 40_000))
