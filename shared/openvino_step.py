@@ -9,6 +9,7 @@ Two identities of the graph, neither an approximation:
 What is not recognised stays as it is.
 """
 
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,38 +38,40 @@ def split_step(decoder: Any) -> Step:
             once[0] = _power_of(keys)
             _compare_powers(operation)
         elif any(_is_word(part) or _shows(part, given["pooled"]) for part in _joined(operation)):
-            terms = _Terms(operation, given["pooled"])
-            _replace(operation, terms.sum)
-            if terms.of_picture is not None:
-                given["pooled"] = terms.pooled
-                once[1] = opset.matmul(pooled, terms.of_picture, False, True).output(0)
+            split = _split(operation, given["pooled"])
+            _replace(operation, split.layer)
+            if split.of_pooled is not None:
+                once[1] = opset.matmul(pooled, split.of_pooled, False, True).output(0)
+                given["pooled"] = split.pooled
     outputs = [result.input_value(0) for result in decoder.get_results()]
     return Step(openvino.Model(once, [keys, pooled]), openvino.Model(outputs, list(given.values())))
 
 
-class _Terms:
-    """A layer over joined inputs as a sum, its result (rows, outputs)."""
+class _Split(NamedTuple):
+    """A layer over joined inputs as a sum."""
 
-    def __init__(self, layer: Any, pooled: Any) -> None:
-        weights = layer.input_value(1)
-        self.of_picture: NDArray[np.float32] | None = None
-        self.pooled: Any = None
-        terms, start = [], 0
-        for part in _joined(layer):
-            end = start + part.get_partial_shape()[-1].get_length()
-            if _is_word(part):
-                terms.append(_looked_up(part.get_node(), _numbers(weights)[:, start:end]))
-            elif _shows(part, pooled):
-                self.of_picture = _numbers(weights)[:, start:end].copy()
-                self.pooled = opset.parameter([-1, len(self.of_picture)], np.float32)
-                terms.append(opset.unsqueeze(self.pooled, 1))
-            else:
-                terms.append(opset.matmul(part, _columns(weights, start, end), False, True))
-            start = end
-        total = terms[0]
-        for term in terms[1:]:
-            total = opset.add(total, term)
-        self.sum = opset.reshape(total, [-1, weights.get_partial_shape()[0].get_length()], False)
+    layer: Any
+    pooled: Any = None
+    """What it takes of the picture instead, if it takes anything, ..."""
+    of_pooled: NDArray[np.float32] | None = None
+    """... and the matrix (outputs, inputs) that makes it."""
+
+
+def _split(layer: Any, pooled: Any) -> _Split:
+    weights = layer.input_value(1)
+    outputs = weights.get_partial_shape()[0].get_length()
+    terms, taken, of_pooled, start = [], None, None, 0
+    for part in _joined(layer):
+        end = start + part.get_partial_shape()[-1].get_length()
+        if _is_word(part):
+            terms.append(_looked_up(part.get_node(), _numbers(weights)[:, start:end]))
+        elif _shows(part, pooled):
+            taken, of_pooled = opset.parameter([-1, outputs], np.float32), _numbers(weights)[:, start:end].copy()
+            terms.append(opset.unsqueeze(taken, 1))
+        else:
+            terms.append(opset.matmul(part, _columns(weights, start, end), False, True))
+        start = end
+    return _Split(opset.reshape(reduce(opset.add, terms), [-1, outputs], False), taken, of_pooled)
 
 
 def _joined(operation: Any) -> list[Any]:
