@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 from service.bulk.warnings import log_to_stderr
 from service.cli.exits import SOME_FAILED, UsageError
-from service.cli.flags import MODEL_SETTINGS, add_setting_flags, settings_from
+from service.cli.flags import MODEL_SETTINGS, STDIN, add_setting_flags, settings_from
 
 if TYPE_CHECKING:
     from service.cli.found import Found
 
 HELP = "print captions of pictures"
-STDIN = Path("-")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,8 @@ from service.cli.exits import UsageError
 from service.settings import PREFIX, Settings, SettingsError, read_settings
 
 MODEL_SETTINGS = ("model", "engine", "precision", "threads")
+STDIN = Path("-")
+"""The picture that is piped in."""
 
 
 def add_setting_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:

@@ -11,8 +11,8 @@ from service.bulk.captioning import Failure, Outcome, caption_each, error_row
 from service.bulk.files import Picture, printable, read_file, within
 from service.bulk.model import BATCH_SIZES, load_workers
 from service.bulk.rows import Row
-from service.cli.caption import STDIN
 from service.cli.exits import UsageError
+from service.cli.flags import STDIN
 from service.cli.found import Found, nothing_to_explain
 from service.cpus import available_cpus
 from service.settings import Settings

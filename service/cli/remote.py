@@ -11,8 +11,8 @@ import numpy as np
 
 from service.bulk.files import printable
 from service.bulk.rows import Row
-from service.cli.caption import STDIN
 from service.cli.exits import UsageError, missing_extra
+from service.cli.flags import STDIN
 from service.cli.found import Found, nothing_to_explain
 from service.schemas import CandidateBody, ModelBody
 from shared.captioner import Candidate
