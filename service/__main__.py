@@ -20,7 +20,7 @@ import uvicorn
 from service.app import create_app
 from service.last_words import refuse_open, refuse_waiting
 from service.logs import UnhurriedStream, configure_logging
-from service.memory import keep_trimmed, return_what_is_freed
+from service.memory import keep_trimmed, return_what_is_freed, spare_what_stays
 from service.pipeline import Pipeline
 from service.server import PortError, admin_server, bound_socket, uvicorn_config
 from service.settings import Settings, SettingsError, read_settings
@@ -64,6 +64,7 @@ async def serve(settings: Settings, log: UnhurriedStream) -> None:
     log.on_drop = app.state.metrics.log_lines_dropped.inc
     with bound_socket(settings.host, settings.port) as listener:
         async with app.router.lifespan_context(app), admin_server(app.state.admin, settings):
+            spare_what_stays()
             server = uvicorn.Server(uvicorn_config(app, settings))
             serving = asyncio.ensure_future(server.serve(sockets=[listener]))
             # uvicorn takes the signals as it starts; what must happen before it closes the port takes them back.

@@ -61,3 +61,22 @@ print(before - resident())
 def test_free_pages_between_what_is_in_use_go_back_too() -> None:
     assert int(said_by(HOLES)) > 60e6
     assert int(said_by(HOLES, MALLOC_TRIM_THRESHOLD_="4000000000")) < 10e6
+
+
+SPARED = """
+import gc
+from service.app import create_app
+from service.memory import spare_what_stays
+from service.settings import Settings
+
+app = create_app(Settings())
+before = len(gc.get_objects())
+spare_what_stays()
+print(before, len(gc.get_objects()))
+"""
+
+
+def test_the_collector_passes_over_what_is_there_at_start() -> None:
+    before, after = map(int, said_by(SPARED).split())
+    assert before > 50_000
+    assert after < 0.01 * before
