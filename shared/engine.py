@@ -65,10 +65,10 @@ def load_engines(name: str, bundle: Bundle, *, precision: str = "auto", threads:
     if name == "torch" and not _has_torch():
         raise EngineError("the engine 'torch' needs the extra 'gpu' (torch, timm); without it use 'openvino'")
     if name == "openvino":
-        from shared.openvino_engine import load_openvino_engine
+        from shared.openvino_engine import openvino_loader
 
         workers = workers or min(max(1, threads), MAX_CPU_WORKERS)
-        return _sharing(partial(load_openvino_engine, bundle, precision=precision), threads, workers)
+        return _sharing(openvino_loader(bundle, precision=precision), threads, workers)
     if name == "torch":
         from shared.torch_engine import load_torch_engine
 

@@ -1,7 +1,8 @@
 """The network as two OpenVINO graphs: what a CPU serves from, without torch."""
 
-from collections.abc import Sequence
-from typing import Any
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import openvino
@@ -25,46 +26,69 @@ ROUNDED_TOGETHER = 128
 one caption in 40 comes out in other words."""
 
 
-class OpenVINOEngine:
-    """One request object per part of a graph; the arrays it returns are its caller's.
+class Part(NamedTuple):
+    graph: Any
+    precision: str
+    """Of its arithmetic; sums and weights may have other ones."""
 
-    In bf16 the encoder's first part stays in fp32; in int8 the encoder comes quantized. In both the decoder is computed
-    in bf16 where the processor has it, but for the weighing of words: a log-probability near -4 has two digits in bf16.
+
+class Graphs(NamedTuple):
+    """A bundle's two graphs, cut into the parts that are compiled. Engines of the same graphs share their numbers."""
+
+    precision: str
+    encoder: tuple[Part, ...]
+    once: Part | None
+    decoder: Part
+    words: Part | None
+
+
+def cut_graphs(encoder: Any, decoder: Any, precision: str) -> Graphs:
+    """In bf16 the encoder's first part stays in fp32; in int8 the encoder comes quantized. In both the decoder is
+    computed in bf16 where the processor has it, but for the weighing of words: a log-probability near -4 has two digits
+    in bf16.
+
+    The decoder is used up, and in bf16 the encoder.
     """
+    parts: tuple[Part, ...] = (Part(encoder, "fp32"),)
+    if precision == "fp32":
+        return Graphs(precision, parts, None, Part(decoder, "fp32"), None)
+    if precision == "bf16":
+        first, rest = cut_encoder(encoder, PRECISE_SHARE)
+        parts = Part(first, "fp32"), Part(rest, "bf16")
+    once, each = split_step(decoder)
+    if precision == "int8" and not computes("BF16"):
+        return Graphs(precision, parts, Part(once, "fp32"), Part(each, "fp32"), None)
+    thinking, words = cut_at_words(each)
+    return Graphs(precision, parts, Part(once, "fp32"), Part(thinking, "bf16"), Part(words, "fp32"))
+
+
+class OpenVINOEngine:
+    """One request object per part of a graph; the arrays it returns are its caller's."""
 
     name = "openvino"
     device = "cpu"
 
-    def __init__(self, encoder: Any, decoder: Any, *, precision: str, threads: int = 0) -> None:
-        self.precision = precision
-        config = {"PERFORMANCE_HINT": "LATENCY"}
+    def __init__(self, graphs: Graphs, *, threads: int = 0) -> None:
+        self.precision = graphs.precision
+        # Where weights have 8 bits, OpenVINO can round activations to 8 bits as well, so many with one scale.
+        config = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(ROUNDED_TOGETHER if graphs.precision == "int8" else 0),
+        }
         if threads:
             config["INFERENCE_NUM_THREADS"] = str(threads)
         if threads == 1:
             config["NUM_STREAMS"] = "0"  # the thread that asks does the work: as fast, and no thread is made for it
         core = openvino.Core()
 
-        # Where weights have 8 bits, OpenVINO can round activations to 8 bits as well, so many with one scale.
-        group = ROUNDED_TOGETHER if precision == "int8" else 0
+        def compiled(part: Part) -> Any:
+            hint = {"INFERENCE_PRECISION_HINT": HINTS[part.precision]}
+            return core.compile_model(part.graph, "CPU", config | hint).create_infer_request()
 
-        def compiled(graph: Any, precision: str) -> Any:
-            hint = {"INFERENCE_PRECISION_HINT": HINTS[precision], "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(group)}
-            return core.compile_model(graph, "CPU", {**config, **hint}).create_infer_request()
-
-        if precision == "bf16":
-            first, rest = cut_encoder(encoder, PRECISE_SHARE)
-            self._encoder = [compiled(first, "fp32"), compiled(rest, "bf16")]
-        else:
-            self._encoder = [compiled(encoder, "fp32")]
-        self._once = None
-        if precision != "fp32":
-            once, decoder = split_step(decoder)
-            self._once = compiled(once, "fp32")
-        if precision == "bf16" or (precision == "int8" and computes("BF16")):
-            decoder, words = cut_at_words(decoder)
-            self._decoder, self._words = compiled(decoder, "bf16"), compiled(words, "fp32")
-        else:
-            self._decoder, self._words = compiled(decoder, "fp32"), None
+        self._encoder = [compiled(part) for part in graphs.encoder]
+        self._once = graphs.once and compiled(graphs.once)
+        self._decoder = compiled(graphs.decoder)
+        self._words = graphs.words and compiled(graphs.words)
 
     def encode(self, images: NDArray[np.uint8]) -> Arrays:
         arrays: list[NDArray[Any]] = [images]
@@ -96,10 +120,11 @@ def _computed(request: Any, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]
     return list(request.infer().values())
 
 
-def load_openvino_engine(bundle: Bundle, *, precision: str = "auto", threads: int = 0) -> OpenVINOEngine:
-    """int8 where the bundle has such an encoder, else bf16 where the processor computes in it, else fp32.
+def openvino_loader(bundle: Bundle, *, precision: str = "auto") -> Callable[..., OpenVINOEngine]:
+    """Makes engines with so many `threads`, which share the bundle's numbers.
 
-    Unless `precision` says otherwise. Raises EngineError for one that is not to be had.
+    int8 where the bundle has such an encoder, else bf16 where the processor computes in it, else fp32, unless
+    `precision` says otherwise. Raises EngineError for one that is not to be had; it and the loader BundleError.
     """
     has_int8 = (bundle.path / INT8_ENCODER).exists()
     if precision == "auto":
@@ -108,12 +133,23 @@ def load_openvino_engine(bundle: Bundle, *, precision: str = "auto", threads: in
         raise EngineError(f"unknown precision {precision!r}; the engine 'openvino' knows {', '.join(PRECISIONS)}")
     if precision == "int8" and not has_int8:
         raise EngineError(f"{bundle.path} has no {INT8_ENCODER}; ask for fp32 or bf16, or for 'auto'")
-    names = (INT8_ENCODER if precision == "int8" else ENCODER, DECODER)
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})  # a mapped file that is overwritten takes the process with it
+    with _graphs_of(bundle):
+        encoder = core.read_model(bundle.path / (INT8_ENCODER if precision == "int8" else ENCODER))
+        graphs = cut_graphs(encoder, core.read_model(bundle.path / DECODER), precision)
+
+    def load(threads: int) -> OpenVINOEngine:
+        with _graphs_of(bundle):
+            return OpenVINOEngine(graphs, threads=threads)
+
+    return load
+
+
+@contextlib.contextmanager
+def _graphs_of(bundle: Bundle) -> Iterator[None]:
     try:
-        core = openvino.Core()
-        core.set_property({"ENABLE_MMAP": False})  # a mapped file that is overwritten takes the process with it
-        encoder, decoder = (core.read_model(bundle.path / name) for name in names)
-        return OpenVINOEngine(encoder, decoder, precision=precision, threads=threads)
+        yield
     except RuntimeError as error:
         raise BundleError(
             f"{bundle.path} holds no graphs that OpenVINO can run: {str(error).splitlines()[-1]}"

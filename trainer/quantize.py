@@ -17,7 +17,7 @@ from shared.bundle import Bundle, write_bundle
 from shared.captioner import Captioner, check_golden
 from shared.engine import load_engine
 from shared.image import Preprocessing
-from shared.openvino_engine import DECODER, ENCODER, INT8_ENCODER, OpenVINOEngine
+from shared.openvino_engine import DECODER, ENCODER, INT8_ENCODER, OpenVINOEngine, cut_graphs
 from shared.openvino_graphs import convolutions_of
 from trainer.card import CARD, with_scores
 from trainer.coco import Photo, read_photo
@@ -41,7 +41,7 @@ def offer_int8(bundle: Bundle, learned: Sequence[Photo], photos: Sequence[Photo]
     """
     before, core = bundle.metrics[split], openvino.Core()
     graph = quantize_encoder(core.read_model(bundle.path / ENCODER), learned, bundle.preprocessing)
-    engine = OpenVINOEngine(graph, core.read_model(bundle.path / DECODER), precision="int8")
+    engine = OpenVINOEngine(cut_graphs(graph, core.read_model(bundle.path / DECODER), "int8"))
     said = caption_photos(Captioner(bundle, engine), photos, bundle.decode)
     scores = score(references_of(photos), said, meteor=has_java())
     cost = before["CIDEr-D"] - scores["CIDEr-D"]

@@ -45,8 +45,6 @@ def test_the_workers_share_the_threads_out(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, workers: int, threads: int, loaded: list[int]
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(
-        "shared.openvino_engine.load_openvino_engine", lambda bundle, *, precision, threads: asked.append(threads)
-    )
+    monkeypatch.setattr("shared.openvino_engine.OpenVINOEngine", lambda graphs, *, threads: asked.append(threads))
     load_engines("openvino", Bundle.load(tiny_bundle), threads=threads, workers=workers)
     assert asked == loaded

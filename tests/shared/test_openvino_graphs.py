@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shared.bundle import Bundle
-from shared.openvino_engine import DECODER, ENCODER, OpenVINOEngine
+from shared.openvino_engine import DECODER, ENCODER, OpenVINOEngine, cut_graphs
 from shared.openvino_graphs import cut_at_words, cut_encoder
 
 Arrays = list[NDArray[Any]]
@@ -54,7 +54,7 @@ def test_the_parts_of_a_decoder_compute_what_the_whole_does(tiny_bundle: Path) -
 
 def test_in_bf16_log_probabilities_keep_their_digits(tiny_bundle: Path) -> None:
     encoder, decoder = (openvino.Core().read_model(tiny_bundle / name) for name in (ENCODER, DECODER))
-    engine = OpenVINOEngine(encoder, decoder, precision="bf16")
+    engine = OpenVINOEngine(cut_graphs(encoder, decoder, "bf16"))
     features = engine.encode(images(tiny_bundle))
     step = engine.step(features, np.ones((2, 3), np.int64), engine.start(features, 3))
     told = step.log_probs[np.isfinite(step.log_probs)]

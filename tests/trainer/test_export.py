@@ -13,7 +13,7 @@ from shared.decoder import CORES
 from shared.engine import Engine
 from shared.image import Preprocessing
 from shared.model import CaptionModel, EncoderCNN, ModelConfig
-from shared.openvino_engine import OpenVINOEngine
+from shared.openvino_engine import OpenVINOEngine, cut_graphs
 from shared.torch_engine import TorchEngine
 from trainer.card import DECODERS
 from trainer.config import CHOICES, ConfigError, TrainConfig
@@ -58,7 +58,7 @@ def drawn_images(count: int) -> Images:
 
 def openvino_engine(folder: Path, *, precision: str = "fp32") -> OpenVINOEngine:
     encoder, decoder = (openvino.Core().read_model(folder / f"{name}.xml") for name in ("encoder", "decoder"))
-    return OpenVINOEngine(encoder, decoder, precision=precision, threads=1)
+    return OpenVINOEngine(cut_graphs(encoder, decoder, precision), threads=1)
 
 
 def test_every_decoder_can_be_chosen_and_is_described_by_the_card() -> None:
