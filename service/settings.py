@@ -75,8 +75,8 @@ class Settings(BaseSettings):
     """of the engines together; 0: every CPU that the container may use"""
     workers: CountOrNone = 0
     """engines that work side by side, each on a batch of its own; 0: one for each GPU, or for each CPU up to 8"""
-    max_batch_size: Count = 16
-    """pictures in one forward pass"""
+    max_batch_size: Count = 8
+    """pictures in one forward pass; a CPU makes no more of larger ones, a GPU does"""
     max_queue_size: Count = 128
     """pictures that may wait; more get 503 and `Retry-After`"""
     max_queue_bytes: Count = 256_000_000

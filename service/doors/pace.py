@@ -25,17 +25,18 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 LOOK_EVERY_S = 0.02
-BATCHES_AT_ONCE = 2
-"""One is in the engine while the next is decoded."""
 
 
 class Pace:
     def __init__(self, pipeline: Pipeline, *, max_batch_size: int, max_queue_size: int) -> None:
-        half = max(1, max_queue_size // 2)
-        self.at_once = min(half, BATCHES_AT_ONCE * max_batch_size)
-        """Pictures of one request that are under way."""
         self._pipeline = pipeline
-        self._places = asyncio.Semaphore(half)
+        self._max_batch_size, self._half_queue = max_batch_size, max(1, max_queue_size // 2)
+        self._places = asyncio.Semaphore(self._half_queue)
+
+    @property
+    def at_once(self) -> int:
+        """Pictures of one request that are under way: a batch for each worker, and one that is decoded meanwhile."""
+        return min(self._half_queue, self._max_batch_size * (1 + len(self._pipeline.batcher.workers)))
 
     @contextlib.asynccontextmanager
     async def place(self) -> AsyncIterator[None]:

@@ -18,7 +18,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_set_is_the_documented_default() -> None:
     settings = read_settings()
     assert (settings.host, settings.port, settings.model, settings.engine) == ("0.0.0.0", 8000, None, "auto")
-    assert (settings.max_batch_size, settings.max_queue_size, settings.timeout_s) == (16, 128, 30)
+    assert (settings.max_batch_size, settings.max_queue_size, settings.timeout_s) == (8, 128, 30)
     assert (settings.max_bytes, settings.max_pixels) == (20_000_000, 50_000_000)
 
 

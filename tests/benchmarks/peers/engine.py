@@ -13,6 +13,7 @@ from shared.image import read_pixels
 
 BUNDLE = Path("service/default_model")
 MAX_BATCH_SIZE = 16
+"""For one engine with every core: as many to a core as the service gives each of its workers."""
 
 
 class Engine:

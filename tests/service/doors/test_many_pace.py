@@ -63,6 +63,11 @@ def test_many_pictures_leave_half_of_the_queue_to_others(tiny_bundle: Path, engi
             assert [result["status"] for result in each.result().json()["results"]] == [200] * 20
 
 
+def test_each_worker_has_a_batch_of_a_request_and_one_more_is_decoded(tiny_bundle: Path) -> None:
+    with serving(model=tiny_bundle, workers=3, max_batch_size=2) as client:
+        assert client.app.state.pace.at_once == 4 * 2  # type: ignore[attr-defined]
+
+
 class Upload:
     """A form whose parts are sent when the test wants it, over a connection of its own."""
 
