@@ -33,7 +33,7 @@ from tests.benchmarks.simulation import Shape, Times, fitted, simulate
 FILE = BUILD / "queueing.jsonl"
 CONNECTIONS, REPEATED, WARM_S = 128, 20, 1.0
 SMALL, LARGE, PACE_S = 4, 16, 2.0
-CLOSED = (2, 4, 8, 16, 32)
+CLOSED = (2, 4, 8, 16)
 """Clients of the closed loops."""
 BOUNDS = {50: 0.20, 99: 0.35}
 
