@@ -51,14 +51,9 @@ class Soaked:
 
     @property
     def growth_per_hour(self) -> float:
-        """The slope of the resident memory over the last three quarters, as a share of its mean.
-
-        Of each two swaps' time the lowest sample counts: how many models another one meets in memory is chance.
-        """
-        every = int(2 * SWAP_S)
-        starts = range(len(self.resident_mb) // 4, len(self.resident_mb) - every + 1, every)
-        lowest = np.array([min(self.resident_mb[start : start + every]) for start in starts])
-        return float(np.polyfit(starts, lowest, 1)[0] * 3600 / lowest.mean())
+        """The slope of the resident memory over the last three quarters, as a share of its mean."""
+        settled = np.array(self.resident_mb[len(self.resident_mb) // 4 :])
+        return float(np.polyfit(np.arange(len(settled)), settled, 1)[0] * 3600 / settled.mean())
 
     @property
     def growth(self) -> float:
