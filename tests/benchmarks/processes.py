@@ -52,7 +52,11 @@ class Program:
 
     def cpu_seconds(self) -> float:
         """Of the processes that run now, since their start."""
-        return sum(_ticks(pid) for pid in tree(self.process.pid)) / TICKS
+        return sum(_ticks(Path(f"/proc/{pid}")) for pid in tree(self.process.pid)) / TICKS
+
+    def main_thread_seconds(self) -> float:
+        """CPU of the first process' main thread, in which an event loop runs."""
+        return _ticks(Path(f"/proc/{self.process.pid}/task/{self.process.pid}")) / TICKS
 
     def resident_bytes(self) -> int:
         """What several share is counted once."""
@@ -74,7 +78,7 @@ def tree(root: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            children.setdefault(int(_stat(int(folder.name))[1]), []).append(int(folder.name))
+            children.setdefault(int(_stat(folder)[1]), []).append(int(folder.name))
     found = [root]
     for pid in found:
         found += children.get(pid, [])
@@ -105,14 +109,14 @@ def calibrate() -> float:
     return sum(counts) * len(block) / 1e6 / CALIBRATION_S
 
 
-def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat after the name, which may hold spaces: state, parent, ..."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+def _stat(folder: Path) -> list[str]:
+    """The fields of a process' or thread's `stat` after the name, which may hold spaces: state, parent, ..."""
+    return (folder / "stat").read_text().rpartition(")")[2].split()
 
 
-def _ticks(pid: int) -> int:
+def _ticks(folder: Path) -> int:
     try:
-        user, system = _stat(pid)[11:13]
+        user, system = _stat(folder)[11:13]
     except OSError:
         return 0
     return int(user) + int(system)

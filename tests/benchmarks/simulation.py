@@ -2,26 +2,29 @@
 
 A request goes through three stations, in each in the order of arrival:
 
-    the event loop     one thread
+    the event loop     one thread, which takes longer over a request that comes alone
     decode threads     one picture each
     workers            a batch each, as `service.batcher` forms them: an equal share of what waits, at most a moment
                        later if as many pictures are being decoded as workers have nothing to do
 
 All share the cores: where more threads want to run than there are cores, each runs so much slower (processor sharing),
 and beside others on a core of its own a thread is slower than alone (caches, memory, the interpreter's lock).
-How long things take is drawn from what was measured.
+How long things take is drawn from what was measured; two things that cannot be measured alone are fitted to loads.
 """
 
 import random
+import statistics
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from math import inf
 from typing import Literal
 
 from service.batcher import CROWDED_S, LINGER_S
 
-SLOWER, FIT_STEPS = (0.7, 4.0), 8
+SLOWER, WOKEN_S = (0.7, 4.0), (0.0, 0.02)
+FIT_STEPS, FIT_SEEDS = 8, 8
 
 Station = Literal["loop", "decode", "worker"]
 
@@ -30,7 +33,12 @@ Station = Literal["loop", "decode", "worker"]
 class Times:
     """Measured seconds of each station, alone on the machine."""
 
-    loop: Sequence[float]
+    loop_s: float
+    """Of a request that comes while the event loop is busy."""
+    woken_s: float
+    """So much longer it takes over one that comes while it rests: what it and the workers have in caches goes cold."""
+    outside_s: float
+    """Of an answer's time, on its way and with its client."""
     decode: Sequence[float]
     alone: Mapping[int, Sequence[float]]
     """Of a batch that has all cores, by its size; smaller batches are filled up."""
@@ -48,7 +56,16 @@ class Times:
             return [factor * seconds for seconds in found]
 
         alone, beside = ({size: longer(found) for size, found in each.items()} for each in (self.alone, self.beside))
-        return replace(self, loop=longer(self.loop), decode=longer(self.decode), alone=alone, beside=beside)
+        loop_s, woken_s, outside_s = longer((self.loop_s, self.woken_s, self.outside_s))
+        return replace(
+            self,
+            loop_s=loop_s,
+            woken_s=woken_s,
+            outside_s=outside_s,
+            decode=longer(self.decode),
+            alone=alone,
+            beside=beside,
+        )
 
 
 @dataclass(frozen=True)
@@ -87,6 +104,7 @@ class _State:
     worker: deque[int] = field(default_factory=deque)
     running: list[_Job] = field(default_factory=list)
     crowded_at: float = -CROWDED_S
+    loop_ended_at: float = -inf
     waits_since: float | None = None
     """Pictures, for others to fill the batch."""
 
@@ -129,9 +147,9 @@ def simulate(
         for job in [job for job in state.running if job.left_s <= 1e-12]:
             state.running.remove(job)
             for request in _passed_on(job, state, now):
-                latencies[request] = now - due[request]
+                latencies[request] = now + times.outside_s - due[request]
                 if now < closed_s:
-                    due.append(now)
+                    due.append(now + times.outside_s)
     return [latencies[request] for request in range(len(due))]
 
 
@@ -140,27 +158,48 @@ def closed_rate(shape: Shape, times: Times, clients: int, seconds: float) -> flo
     return len(simulate(shape, times, [0.0] * clients, closed_s=seconds)) / seconds
 
 
-def fitted(shape: Shape, times: Times, measured: Mapping[int, float], seconds: float = 30.0) -> Times:
+def fitted_to_loops(shape: Shape, times: Times, measured: Mapping[int, float], seconds: float = 30.0) -> Times:
     """`slower` as it must be for closed loops of so many clients to bring so many answers a second.
 
     A loop tells it for the batch that is each worker's share of its clients, and smaller ones that no loop tells of.
     """
+
     told = {}
     for clients, rate in measured.items():
-        low, high = SLOWER
-        for _ in range(FIT_STEPS):
-            middle = (low + high) / 2
-            tried = replace(times, slower=dict.fromkeys(times.beside, middle))
-            low, high = (middle, high) if closed_rate(shape, tried, clients, seconds) > rate else (low, middle)
-        told[-(-clients // shape.workers)] = low
+
+        def is_too_low(slower: float, clients: int = clients, rate: float = rate) -> bool:
+            tried = replace(times, slower=dict.fromkeys(times.beside, slower))
+            return closed_rate(shape, tried, clients, seconds) > rate
+
+        told[-(-clients // shape.workers)] = _bisected(SLOWER, is_too_low)
     slower = {size: told[min((known for known in told if known >= size), default=max(told))] for size in times.beside}
     return replace(times, slower=slower)
+
+
+def fitted_to_arrivals(shape: Shape, times: Times, arrivals: Sequence[float], p50_s: float) -> Times:
+    """`woken_s` as it must be for requests at random to have this median of their latencies."""
+
+    def is_too_low(woken_s: float) -> bool:
+        tried = replace(times, woken_s=woken_s)
+        found = (simulate(shape, tried, arrivals, seed=seed) for seed in range(FIT_SEEDS))
+        return statistics.median(chain.from_iterable(found)) < p50_s
+
+    return replace(times, woken_s=_bisected(WOKEN_S, is_too_low))
+
+
+def _bisected(within: tuple[float, float], is_too_low: Callable[[float], bool]) -> float:
+    low, high = within
+    for _ in range(FIT_STEPS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if is_too_low(middle) else (low, middle)
+    return low
 
 
 def _passed_on(job: _Job, state: _State, now: float) -> Iterator[int]:
     """To the next station, or out."""
     match job.station:
         case "loop":
+            state.loop_ended_at = now
             state.decode.extend(job.requests)
         case "decode":
             state.come_to_workers(job.requests, now)
@@ -171,7 +210,8 @@ def _passed_on(job: _Job, state: _State, now: float) -> Iterator[int]:
 def _start_what_can(state: _State, shape: Shape, times: Times, dice: random.Random, now: float) -> None:
     slower = times.decode_slower
     if state.loop and not state.busy("loop"):
-        state.running.append(_Job("loop", [state.loop.popleft()], dice.choice(times.loop), slower=slower))
+        seconds = times.loop_s + (times.woken_s if now > state.loop_ended_at else 0.0)
+        state.running.append(_Job("loop", [state.loop.popleft()], seconds, slower=slower))
     while state.decode and state.busy("decode") < shape.decode_threads:
         state.running.append(_Job("decode", [state.decode.popleft()], dice.choice(times.decode), slower=slower))
     while state.worker and (idle := shape.workers - state.busy("worker")):

@@ -18,8 +18,8 @@ BATCH_S = {1: [0.010], 2: [0.012], 4: [0.016], 8: [0.024], 16: [0.040]}
 
 def times(batch: dict[int, list[float]], **changes: Any) -> Times:
     undisturbed = dict.fromkeys(batch, 1.0)
-    known = {"loop": [TINY], "decode": [TINY], "alone": batch, "beside": batch, "slower": undisturbed}
-    return Times(**{**known, "decode_slower": 1.0, **changes})
+    known = {"loop_s": TINY, "woken_s": 0.0, "outside_s": 0.0, "decode": [TINY], "decode_slower": 1.0}
+    return Times(**{**known, "alone": batch, "beside": batch, "slower": undisturbed, **changes})
 
 
 TIMES = times(BATCH_S)
@@ -105,8 +105,24 @@ def test_a_closed_loop_is_as_fast_as_its_batches() -> None:
 def test_closed_loops_tell_how_much_slower_batches_beside_each_other_are(slower: float) -> None:
     real, two = times(BATCH_S, slower=dict.fromkeys(BATCH_S, slower)), shape(cores=2, workers=2)
     measured = {clients: simulation.closed_rate(two, real, clients, 10.0) for clients in (2, 8, 32)}
-    found = simulation.fitted(two, times(BATCH_S), measured, 10.0).slower
+    found = simulation.fitted_to_loops(two, times(BATCH_S), measured, 10.0).slower
     assert [found[size] for size in BATCH_S] == pytest.approx([slower] * len(BATCH_S), abs=0.05)
+
+
+def test_a_request_that_comes_alone_wakes_the_loop_and_one_behind_it_does_not() -> None:
+    waking = times({1: [TINY]}, loop_s=0.001, woken_s=0.004, outside_s=0.002)
+    found = simulation.simulate(shape(max_batch_size=1), waking, [0.0, 0.0, 1.0])
+    assert found == pytest.approx([0.007, 0.008, 0.007], abs=1e-6)
+
+
+@pytest.mark.parametrize("woken_s", [0.0, 0.003])
+def test_requests_at_random_tell_what_waking_takes(woken_s: float) -> None:
+    real, two = times(BATCH_S, woken_s=woken_s), shape(cores=2, workers=2)
+    arrivals = list(islice(accumulate(gaps(120, 1.0, random.Random(1))), 1_000))
+    p50_s = statistics.median(simulation.simulate(two, real, arrivals, seed=99))
+    assert simulation.fitted_to_arrivals(two, times(BATCH_S), arrivals, p50_s).woken_s == pytest.approx(
+        woken_s, abs=5e-4
+    )
 
 
 @pytest.mark.parametrize("burst", [1.0, 6.0])
