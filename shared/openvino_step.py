@@ -21,14 +21,14 @@ LARGEST_EXPONENT = 80.0
 """Products of two such powers are finite, and above zero, in bf16 as well; tanh is 1 long before."""
 
 
-class Step(NamedTuple):
+class SplitStep(NamedTuple):
     """`once` makes keys and pooled of the pictures into what `each` takes in their place."""
 
     once: Any
     each: Any
 
 
-def split_step(decoder: Any) -> Step:
+def split_step(decoder: Any) -> SplitStep:
     """The decoder itself is used up."""
     given = {parameter.get_friendly_name(): parameter for parameter in decoder.get_parameters()}
     keys, pooled = (opset.parameter(given[name].get_partial_shape(), np.float32) for name in ("keys", "pooled"))
@@ -44,7 +44,7 @@ def split_step(decoder: Any) -> Step:
                 once[1] = opset.matmul(pooled, split.of_pooled, False, True).output(0)
                 given["pooled"] = split.pooled
     outputs = [result.input_value(0) for result in decoder.get_results()]
-    return Step(openvino.Model(once, [keys, pooled]), openvino.Model(outputs, list(given.values())))
+    return SplitStep(openvino.Model(once, [keys, pooled]), openvino.Model(outputs, list(given.values())))
 
 
 class _Split(NamedTuple):
