@@ -20,6 +20,7 @@ from service.doors.fetching import PictureByAddress
 from service.doors.pace import Pace
 from service.explain_routes import explaining
 from service.keys import Keys
+from service.load_shedding import LoadShedding
 from service.loading import captioners_loader
 from service.metrics import Metrics
 from service.model_metrics import build_info
@@ -70,15 +71,18 @@ def create_app(settings: Settings) -> FastAPI:
     metrics.watch_decode_threads(lambda: pipeline.decode_pool.stuck)
     metrics.watch_workers(lambda: pipeline.batcher.workers)
     page = page_router()
-    doors = [many.router, open_inference.router, *([ibm_max.router] if settings.ibm_max else [])]
+    of_one_picture = [router, explaining, *([ibm_max.router] if settings.ibm_max else [])]
+    captioning = [*of_one_picture, many.router, open_inference.router]
     open_doors = [page, open_inference.health, *([ibm_max.documents] if settings.ibm_max else [])]
-    for route, method, codes in expected_requests(router, explaining, probes, operation, pages, *doors, *open_doors):
+    for route, method, codes in expected_requests(*captioning, probes, operation, pages, *open_doors):
         metrics.requests.expect(route, method, codes)
     metrics.requests.expect(NO_ROUTE, "GET", (200,))  # Starlette's own: the OpenAPI document
     lifespan = _lifespan(
         pipeline, tracing, reload_poll_s=settings.reload_poll_s, drain_timeout_s=settings.drain_timeout_s
     )
-    app = _bare_app("Image caption service", metrics, pipeline, tracing, lifespan, settings.cors_origins)
+    app = _bare_app(
+        "Image caption service", metrics, pipeline, tracing, lifespan, settings.cors_origins, shed=of_one_picture
+    )
     app.state.uploads = Uploads(
         max_bytes=settings.max_bytes,
         max_total_bytes=settings.max_upload_bytes,
@@ -88,7 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
     _open_doors(app, settings)
     keys = Keys(settings.api_keys_file) if settings.api_keys_file else None
     limiter = RateLimiter(rate=settings.rate_limit, burst=settings.rate_burst) if settings.rate_limit else None
-    for each in (router, explaining, *doors):
+    for each in captioning:
         app.include_router(each, dependencies=admission(keys, limiter))
     for each in open_doors:
         app.include_router(each)
@@ -124,6 +128,7 @@ def _bare_app(
     tracing: "Tracing | None",
     lifespan: Lifespan | None = None,
     cors_origins: Sequence[str] = (),
+    shed: Sequence[APIRouter] = (),
 ) -> FastAPI:
     app = FastAPI(
         title=title,
@@ -142,6 +147,7 @@ def _bare_app(
     app.state.pipeline = pipeline
     app.include_router(pages)
     errors.install(app)
+    app.add_middleware(LoadShedding, admit=pipeline.admit, routers=shed)
     app.add_middleware(errors.UnforeseenErrors)
     if cors_origins:
         app.add_middleware(cors, origins=cors_origins)

@@ -7,6 +7,7 @@ not be taken for dead.
 """
 
 import asyncio
+from collections import OrderedDict
 from typing import Any, cast
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -29,7 +30,8 @@ class Connections:
         self.header_timeout_s, self.write_timeout_s = header_timeout_s, write_timeout_s
         self.look_every_s = min(LOOK_EVERY_S, header_timeout_s / 4, write_timeout_s / 4)
         self._max_connections = max_connections
-        self._open: set[GuardedConnection] = set()
+        self._open = OrderedDict[GuardedConnection, None]()
+        """The one that has gone without a request for longest comes first."""
         self._surplus: set[SurplusConnection] = set()
 
     def protocol(self, **arguments: Any) -> asyncio.Protocol:
@@ -41,21 +43,22 @@ class Connections:
     def _has_room(self) -> bool:
         if len(self._open) < self._max_connections:
             return True
-        idle = min((each for each in self._open if each.is_idle), key=lambda each: each.asked_at, default=None)
+        idle = next((each for each in self._open if each.is_idle), None)
         if idle is not None:
             idle.end()
         return idle is not None
 
 
 class GuardedConnection:
-    def __init__(self, inner: H11Protocol, siblings: "set[GuardedConnection]", limits: Connections) -> None:
+    def __init__(
+        self, inner: H11Protocol, siblings: "OrderedDict[GuardedConnection, None]", limits: Connections
+    ) -> None:
         self._inner, self._siblings, self._limits = inner, siblings, limits
         self._loop = asyncio.get_running_loop()
-        self.asked_at = self._loop.time()
-        self._head_since: float | None = self.asked_at
+        self._head_since: float | None = self._loop.time()
         self._unsent_since: float | None = None
         self._transport: asyncio.Transport | None = None
-        siblings.add(self)
+        siblings[self] = None
 
     @property
     def is_idle(self) -> bool:
@@ -63,7 +66,7 @@ class GuardedConnection:
         return self._inner.cycle is None or self._inner.cycle.response_complete
 
     def end(self) -> None:
-        self._siblings.discard(self)
+        self._siblings.pop(self, None)
         if self._transport:
             self._transport.abort()
 
@@ -76,11 +79,12 @@ class GuardedConnection:
 
     def data_received(self, data: bytes) -> None:
         self._inner.data_received(data)
-        now = self._loop.time()
         if self.is_idle:
-            self._head_since = self._head_since or now
+            self._head_since = self._head_since or self._loop.time()
         else:
-            self._head_since, self.asked_at = None, now
+            self._head_since = None
+            if self in self._siblings:
+                self._siblings.move_to_end(self)
 
     def eof_received(self) -> None:
         self._inner.eof_received()
@@ -92,7 +96,7 @@ class GuardedConnection:
         self._inner.resume_writing()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._siblings.discard(self)
+        self._siblings.pop(self, None)
         self._timer.cancel()
         self._inner.connection_lost(error)
 

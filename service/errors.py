@@ -202,7 +202,7 @@ def install(app: FastAPI) -> None:
     """`app.state.dialects` may name paths, each with all below it, that speak otherwise."""
     app.state.dialects = {}
     for kind in ERRORS:
-        app.add_exception_handler(kind, _answer)
+        app.add_exception_handler(kind, answer)
     app.add_exception_handler(RequestValidationError, _answer_validation)
     app.add_exception_handler(HTTPException, _answer_http)
 
@@ -215,7 +215,7 @@ def _response(scope: Scope, refusal: Refusal, headers: Mapping[str, str] | None 
     return JSONResponse(body, status, headers)
 
 
-async def _answer(request: Request, error: Exception) -> JSONResponse:
+async def answer(request: Request, error: Exception) -> JSONResponse:
     refusal = refusal_of(error, request.app.state.metrics)
     headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
     if isinstance(error, CLOSING):
@@ -227,7 +227,7 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
 
 async def _answer_validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return await _answer(request, BadParameterError("; ".join(map(parameter_sentence, error.errors()))))
+    return await answer(request, BadParameterError("; ".join(map(parameter_sentence, error.errors()))))
 
 
 async def _answer_http(request: Request, error: Exception) -> JSONResponse:

@@ -139,12 +139,16 @@ class Pipeline:
     def start(self) -> None:
         self.batcher.start(len(self.models.current.captioners.workers))
 
-    @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
-        """A request's place in the service, from its first byte to its answer."""
+    def admit(self) -> None:
+        """Raises DrainingError or QueueFullError where there is no place."""
         if self.draining:
             raise DrainingError("the service is shutting down")
         self._refuse_if_full()
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """A request's place in the service, from its first byte to its answer."""
+        self.admit()
         self._in_flight += 1
         self._idle.clear()
         try:
