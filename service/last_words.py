@@ -4,14 +4,34 @@ Only for the very end of a process. It touches no connection whose answer has be
 """
 
 import contextlib
+import ctypes
 import os
 import socket
+import struct
+import sys
 from typing import Any
 
 from service.bare_answer import refusal
 
 RETRY_AFTER_S = 5
 READ_BYTES, READS = 1 << 20, 64
+SO_ATTACH_FILTER = 26
+NO_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+"""A socket filter (classic BPF: code, jumps, operand): load the TCP flags; with SYN drop the packet, else keep it."""
+
+
+def let_nobody_in(listener: socket.socket) -> None:
+    """From now on no client gets through to the port; those who have got through before still wait to be accepted.
+
+    Nothing comes between the last `accept` and `close`: a new client's kernel asks again after a second, and is told
+    that the port is closed. On Linux; elsewhere it does nothing.
+    """
+    if sys.platform == "linux":
+        program = b"".join(struct.pack("HBBI", *instruction) for instruction in NO_SYN)
+        kept = ctypes.create_string_buffer(program, len(program))
+        with contextlib.suppress(OSError):
+            address = struct.pack("HP", len(NO_SYN), ctypes.addressof(kept))
+            listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, address)
 
 
 def refuse_waiting(listener: socket.socket, message: str) -> list[socket.socket]:
