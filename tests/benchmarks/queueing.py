@@ -14,7 +14,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from service.cpus import available_cpus
@@ -29,11 +28,13 @@ from tests.benchmarks.pictures import write_pictures
 from tests.benchmarks.processes import end_by_exit
 from tests.benchmarks.records import append
 from tests.benchmarks.serving import BUILD, DRAWN, Offline
-from tests.benchmarks.simulation import Shape, Times, fitted_to_arrivals, fitted_to_loops, simulate
+from tests.benchmarks.simulation import Arrivals, Shape, Times, fitted_to_arrivals, fitted_to_loops
 
 FILE = BUILD / "queueing.jsonl"
 CONNECTIONS, REPEATED, WARM_S = 128, 20, 1.0
 SMALL, LARGE, PACE_S = 4, 16, 2.0
+PARTS = 3
+"""Of a load at random: before and after each it is measured how fast the machine is."""
 CLOSED, FITTED_SHARE = (2, 4, 8, 16), 0.85
 """Clients of the closed loops, the last of which tells the loop's work, and the share of the load at random."""
 BOUNDS = {50: 0.20, 99: 0.35}
@@ -85,6 +86,15 @@ def _times_as_long(idle: Sequence[float], busy: Sequence[float]) -> float:
     return max(1.0, statistics.median(busy) / statistics.median(idle))
 
 
+class AtRandom(NamedTuple):
+    """What came of a load."""
+
+    rate: float
+    latencies_s: list[float]
+    arrivals: list[Arrivals]
+    failed: int
+
+
 class Calibration:
     """The service under loads by which the simulation is fitted, and how fast the machine was at each."""
 
@@ -112,12 +122,19 @@ class Calibration:
             closed[clients] = result.per_second * longer
         measured = self._stations.times(outside_s, loop_s, max(0.0, alone_s - loop_s), rounds)
         times = fitted_to_loops(shape, measured, closed)
-        rate = FITTED_SHARE * self.rate
-        result, longer, _ = self.load(clients=CONNECTIONS, seconds=self._seconds, rate=rate, seed=1)
-        fitted = fitted_to_arrivals(
-            shape, times.stretched(longer), result.arrivals_s, statistics.median(result.latencies_s)
-        )
-        return replace(times, woken_s=fitted.woken_s / longer)
+        fit = self.at_random(FITTED_SHARE, 1.0, seed=PARTS)
+        return fitted_to_arrivals(shape, times, fit.arrivals, statistics.median(fit.latencies_s))
+
+    def at_random(self, share: float, burst: float, seed: int = 0) -> "AtRandom":
+        """Requests at random, at this share of what the service bears."""
+        rate, latencies, arrivals, failed = share * self.rate, list[float](), list[Arrivals](), 0
+        for part in range(PARTS):
+            options = {"rate": rate, "burst": burst, "seed": seed + part}
+            result, longer, _ = self.load(clients=CONNECTIONS, seconds=self._seconds / PARTS, **options)
+            latencies += result.latencies_s
+            arrivals.append(Arrivals(result.arrivals_s, longer, WARM_S))
+            failed += result.failed
+        return AtRandom(rate, latencies, arrivals, failed)
 
     def _one_by_one(self) -> tuple[float, float]:
         """What is left of an answer's time when its stages and the loop's CPU are taken off; and that CPU."""
@@ -134,23 +151,16 @@ class Calibration:
         return max(0.0, statistics.median(rest) - cpu_s), cpu_s
 
 
-def compared(calibration: Calibration, shape: Shape, times: Times, seconds: float) -> Iterator[Comparison]:
-    """On paper the very arrivals of the load come, to a machine that is as fast as it was before and after the load."""
+def compared(calibration: Calibration, shape: Shape, times: Times) -> Iterator[Comparison]:
+    """On paper the very arrivals of the load come, to a machine that is as fast as it was before and after them."""
     for share, burst in itertools.product((0.3, 0.5, 0.7, 0.85), (1.0, 4.0)):
-        rate = share * calibration.rate
-        load, longer, _ = calibration.load(clients=CONNECTIONS, seconds=seconds, rate=rate, burst=burst)
-        now = times.stretched(longer)
-        on_paper = [
-            latency
-            for seed in range(REPEATED)
-            for due, latency in zip(load.arrivals_s, simulate(shape, now, load.arrivals_s, seed=seed), strict=True)
-            if due >= WARM_S
-        ]
+        load = calibration.at_random(share, burst)
+        on_paper = [each for part in load.arrivals for each in part.latencies(shape, times, REPEATED)]
         real_ms, paper_ms = (
             {percent: 1000 * percentile(latencies, percent) for percent in BOUNDS}
             for latencies in (load.latencies_s, on_paper)
         )
-        yield Comparison(share, burst, rate, real_ms, paper_ms, load.failed)
+        yield Comparison(share, burst, load.rate, real_ms, paper_ms, load.failed)
 
 
 def line(found: Comparison) -> str:
@@ -182,7 +192,7 @@ def main() -> int:
         print("| load | burst | 1/s | p50 ms | simulated | error | p99 ms | simulated | error | |")
         print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
         all_met = True
-        for found in compared(calibration, shape, times, options.seconds):
+        for found in compared(calibration, shape, times):
             append(FILE, {**found._asdict(), "is_met": found.is_met})
             print(line(found), flush=True)
             all_met &= found.is_met

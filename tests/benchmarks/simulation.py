@@ -176,13 +176,30 @@ def fitted_to_loops(shape: Shape, times: Times, measured: Mapping[int, float], s
     return replace(times, slower=slower)
 
 
-def fitted_to_arrivals(shape: Shape, times: Times, arrivals: Sequence[float], p50_s: float) -> Times:
+@dataclass(frozen=True)
+class Arrivals:
+    """Of one load, and how fast the machine was meanwhile."""
+
+    seconds: Sequence[float]
+    longer: float = 1.0
+    """So many times as long everything took as it was measured."""
+    warm_s: float = 0.0
+    """Who arrives before is not counted."""
+
+    def latencies(self, shape: Shape, times: Times, seeds: int) -> Iterator[float]:
+        """On paper, so many times over."""
+        for seed in range(seeds):
+            found = simulate(shape, times.stretched(self.longer), self.seconds, seed=seed)
+            yield from (latency for due, latency in zip(self.seconds, found, strict=True) if due >= self.warm_s)
+
+
+def fitted_to_arrivals(shape: Shape, times: Times, loads: Sequence[Arrivals], p50_s: float) -> Times:
     """`woken_s` as it must be for requests at random to have this median of their latencies."""
 
     def is_too_low(woken_s: float) -> bool:
         tried = replace(times, woken_s=woken_s)
-        found = (simulate(shape, tried, arrivals, seed=seed) for seed in range(FIT_SEEDS))
-        return statistics.median(chain.from_iterable(found)) < p50_s
+        found = chain.from_iterable(load.latencies(shape, tried, FIT_SEEDS) for load in loads)
+        return statistics.median(found) < p50_s
 
     return replace(times, woken_s=_bisected(WOKEN_S, is_too_low))
 

@@ -10,7 +10,7 @@ import pytest
 from tests.benchmarks import simulation
 from tests.benchmarks.figures import percentile
 from tests.benchmarks.load import gaps
-from tests.benchmarks.simulation import Shape, Times
+from tests.benchmarks.simulation import Arrivals, Shape, Times
 
 TINY = 1e-9
 BATCH_S = {1: [0.010], 2: [0.012], 4: [0.016], 8: [0.024], 16: [0.040]}
@@ -120,9 +120,13 @@ def test_requests_at_random_tell_what_waking_takes(woken_s: float) -> None:
     real, two = times(BATCH_S, woken_s=woken_s), shape(cores=2, workers=2)
     arrivals = list(islice(accumulate(gaps(120, 1.0, random.Random(1))), 1_000))
     p50_s = statistics.median(simulation.simulate(two, real, arrivals, seed=99))
-    assert simulation.fitted_to_arrivals(two, times(BATCH_S), arrivals, p50_s).woken_s == pytest.approx(
-        woken_s, abs=5e-4
-    )
+    fitted = simulation.fitted_to_arrivals(two, times(BATCH_S), [Arrivals(arrivals)], p50_s)
+    assert fitted.woken_s == pytest.approx(woken_s, abs=5e-4)
+
+
+def test_on_a_slower_machine_all_takes_longer_and_the_first_are_not_counted() -> None:
+    arrivals = Arrivals([0.0, 1.0, 2.0], longer=1.5, warm_s=0.5)
+    assert list(arrivals.latencies(shape(), TIMES, seeds=2)) == pytest.approx([0.015] * 4)
 
 
 @pytest.mark.parametrize("burst", [1.0, 6.0])
