@@ -12,20 +12,26 @@ Result = TypeVar("Result")
 
 
 async def unless_client_leaves(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
-    """Call when the body is read: the next message is then the disconnection."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_disconnected(receive))
+    """Call when the body is read: the next message is then the disconnection.
+
+    The work runs in the caller's own task and is cancelled there, as `asyncio.timeout` does it.
+    """
+    working, has_left = asyncio.current_task(), False
+    assert working is not None
+
+    async def watch() -> None:
+        nonlocal has_left
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        has_left = True
+        working.cancel()
+
+    watching = asyncio.ensure_future(watch())
     try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientLeftError
-        return working.result()
+        return await work
+    except asyncio.CancelledError:
+        if has_left and not working.uncancel():
+            raise ClientLeftError from None
+        raise
     finally:
-        unfinished = [task for task in (working, leaving) if task.cancel()]
-        await asyncio.gather(*unfinished, return_exceptions=True)
-        del working, unfinished  # an error leads here: no ring, which would keep the body
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+        watching.cancel()

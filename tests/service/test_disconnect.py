@@ -22,6 +22,12 @@ class Client:
         return {"type": "http.disconnect"}
 
 
+async def remaining_tasks() -> set[asyncio.Task[object]]:
+    """Once what was cancelled has had its turn."""
+    await asyncio.sleep(0)
+    return asyncio.all_tasks()
+
+
 async def test_the_result_and_the_error_of_the_work_come_through() -> None:
     async def fail() -> None:
         raise KeyError("inside")
@@ -30,7 +36,7 @@ async def test_the_result_and_the_error_of_the_work_come_through() -> None:
     assert await unless_client_leaves(Client().receive, asyncio.sleep(0, "done")) == "done"
     with pytest.raises(KeyError, match="inside"):
         await unless_client_leaves(Client().receive, fail())
-    assert asyncio.all_tasks() == before, "a task is left behind"
+    assert await remaining_tasks() == before, "a task is left behind"
 
 
 async def test_the_work_is_cancelled_when_the_client_leaves() -> None:
@@ -46,7 +52,10 @@ async def test_the_work_is_cancelled_when_the_client_leaves() -> None:
     with pytest.raises(ClientLeftError):
         await unless_client_leaves(client.receive, work())
     assert ended.is_set()
-    assert asyncio.all_tasks() == before
+    assert await remaining_tasks() == before
+    task = asyncio.current_task()
+    assert task is not None
+    assert not task.cancelling(), "the caller goes on"
 
 
 async def test_cancelling_the_caller_cancels_the_work() -> None:
@@ -64,3 +73,17 @@ async def test_cancelling_the_caller_cancels_the_work() -> None:
     with pytest.raises(asyncio.CancelledError):
         await caller
     assert ended.is_set()
+
+
+async def test_a_caller_who_is_cancelled_as_its_client_leaves_is_cancelled() -> None:
+    client = Client()
+
+    async def work() -> None:
+        await asyncio.sleep(30)
+
+    caller = asyncio.create_task(unless_client_leaves(client.receive, work()))
+    await asyncio.sleep(0.01)
+    client.gone.set()
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
