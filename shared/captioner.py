@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from shared.beam_search import Arrays, Hypothesis, Rules, beam_search
 from shared.bundle import Bundle, BundleError, DecodeOptions
-from shared.engine import BATCH_SIZES, Engine, load_engines
+from shared.engine import BATCH_SIZES, Engine
+from shared.engine_loading import load_engines
 from shared.image import read_pixels
 from shared.vocabulary import END_ID, PAD_ID, START_ID, UNK_ID, Vocabulary
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from shared.bundle import Bundle, Golden
 from shared.captioner import REDUCED_TOLERANCE, Candidate, Captioner
-from shared.engine import EngineError, load_engine
+from shared.engine import EngineError
+from shared.engine_loading import load_engine
 from shared.image import to_array
 from trainer.drawing import draw_scene
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from shared.bundle import WEIGHTS, Bundle, DecodeOptions, Golden, publish, sha256, write_bundle
 from shared.captioner import Captioner, check_golden
-from shared.engine import load_engine
+from shared.engine_loading import load_engine
 from shared.image import Preprocessing
 from shared.model import CaptionModel, ModelConfig
 from shared.vocabulary import Vocabulary

@@ -15,7 +15,7 @@ import openvino
 
 from shared.bundle import Bundle, write_bundle
 from shared.captioner import Captioner, check_golden
-from shared.engine import load_engine
+from shared.engine_loading import load_engine
 from shared.image import Preprocessing
 from shared.openvino_engine import DECODER, ENCODER, INT8_ENCODER, OpenVINOEngine, cut_graphs
 from shared.openvino_graphs import convolutions_of

@@ -24,7 +24,8 @@ from safetensors.torch import save_file
 from shared.beam_search import Arrays, Step, beam_search
 from shared.bundle import MANIFEST, WEIGHTS, Bundle, BundleError, DecodeOptions, Golden, write_bundle
 from shared.captioner import Captioner, caption_rules
-from shared.engine import BATCH_SIZES, Engine, EngineError, load_engine
+from shared.engine import BATCH_SIZES, Engine, EngineError
+from shared.engine_loading import load_engine
 from shared.image import Preprocessing, read_pixels
 from shared.model import CaptionModel, ModelConfig
 from shared.openvino_engine import ENCODER, INT8_ENCODER, PRECISIONS

@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from shared.beam_search import Arrays, beam_search
 from shared.bundle import Bundle
 from shared.captioner import Captioner, caption_rules
-from shared.engine import BATCH_SIZES, Engine, load_engine
+from shared.engine import BATCH_SIZES, Engine
+from shared.engine_loading import load_engine
 from shared.image import read_pixels
 
 CORES, LARGE, SEARCHED = 2, 16, 4

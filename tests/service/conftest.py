@@ -19,7 +19,7 @@ from service.app import create_app
 from service.settings import Settings
 from shared.bundle import Bundle
 from shared.captioner import Captioner, Captioners
-from shared.engine import load_engine
+from shared.engine_loading import load_engine
 from tests.service.engines import TroubledEngine
 
 PROJECT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from service.model_source import LoadedModel, ModelSource
 from service.settings import Settings
 from shared.bundle import CURRENT, MANIFEST, Bundle, BundleError, publish
 from shared.captioner import Captioner, Captioners, load_captioners
-from shared.engine import load_engine
+from shared.engine_loading import load_engine
 from tests.service import pictures
 from tests.service.conftest import metric_value, serving
 from tests.service.engines import TroubledEngine

@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from shared.bundle import Bundle
 from shared.captioner import load_captioners
-from shared.engine import load_engines
+from shared.engine_loading import load_engines
 from tests.service import pictures
 from tests.service.conftest import serving
 

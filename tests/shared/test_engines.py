@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from shared.bundle import Bundle, DecodeOptions
 from shared.captioner import Caption, Captioner
-from shared.engine import EngineError, load_engine
+from shared.engine import EngineError
+from shared.engine_loading import load_engine
 from trainer.coco import Photo, read_photo, read_split
 from trainer.evaluate import references_of, score
 from trainer.evaluate.health import caption_health

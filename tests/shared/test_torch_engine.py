@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from shared import engine
+from shared import engine_loading
 from shared.beam_search import Hypothesis, Rules, beam_search
 from shared.bundle import Bundle
 from shared.decoder import CORES
@@ -171,12 +171,12 @@ def test_every_gpu_has_an_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, workers: int, devices: list[str]
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(engine, "_gpus", lambda: gpus)
+    monkeypatch.setattr(engine_loading, "_gpus", lambda: gpus)
     monkeypatch.setattr(
         "shared.torch_engine.load_torch_engine", lambda bundle, *, device, **options: asked.append(device)
     )
     bundle: Any = Bundle.__new__(Bundle)
-    engine.load_engines("torch", bundle, workers=workers)
+    engine_loading.load_engines("torch", bundle, workers=workers)
     assert asked == devices
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from shared.bundle import MANIFEST, Bundle
 from shared.captioner import Captioner, check_golden
-from shared.engine import EngineError, load_engine
+from shared.engine import EngineError
+from shared.engine_loading import load_engine
 from shared.openvino_engine import ENCODER, INT8_ENCODER
 from trainer import quantize
 from trainer.__main__ import main
