@@ -18,7 +18,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import uvicorn
 
 from service.app import create_app
-from service.last_words import let_nobody_in, refuse_open, refuse_waiting
+from service.last_words import refuse_open, refuse_waiting
 from service.logs import UnhurriedStream, configure_logging
 from service.memory import keep_trimmed, return_what_is_freed, spare_what_stays
 from service.pipeline import Pipeline
@@ -124,7 +124,6 @@ async def _close_port(server: uvicorn.Server, listener: socket.socket) -> None:
     """Nobody who has got through to the port is cut off: asyncio would reset them, here and in the kernel's queue."""
     asyncio.get_running_loop().remove_reader(listener)
     await asyncio.sleep(LAST_REQUESTS_S)
-    let_nobody_in(listener)
     refused = refuse_waiting(listener, SHUTTING_DOWN)
     for port in server.servers:
         port.close()

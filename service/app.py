@@ -147,7 +147,8 @@ def _bare_app(
     app.state.pipeline = pipeline
     app.include_router(pages)
     errors.install(app)
-    app.add_middleware(LoadShedding, admit=pipeline.admit, routers=shed)
+    if shed:
+        app.add_middleware(LoadShedding, admit=pipeline.admit, routers=shed)
     app.add_middleware(errors.UnforeseenErrors)
     if cors_origins:
         app.add_middleware(cors, origins=cors_origins)

@@ -35,10 +35,11 @@ def let_nobody_in(listener: socket.socket) -> None:
 
 
 def refuse_waiting(listener: socket.socket, message: str) -> list[socket.socket]:
-    """Whoever has connected and was not let in yet; closing the listener would reset them.
+    """Whoever has connected and was not let in yet, for a port that is closed next; closing would reset them.
 
     The connections are returned, to be kept until the clients have read their answers.
     """
+    let_nobody_in(listener)
     refused = []
     with contextlib.suppress(OSError):  # no more of them, or the listener is closed
         while True:
