@@ -3,17 +3,20 @@
     python -m tests.benchmarks.overload [SECONDS] -> build/overload.json, build/overload.svg
 
 An open loop (requests come at random times, answered or not) at multiples of the peak, which a closed loop of 32
-clients finds first. The load runs on the service's cores: a peak is scaled by the share of them that the load leaves.
+clients finds right before each load and right after it: machines change their pace from minute to minute. The load runs
+on the service's cores: a peak is scaled by the share of them that the load leaves.
 """
 
 import asyncio
 import json
 import os
 import random
+import statistics
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from tests.faults.clients import Answer, Connection, ask, head
@@ -25,6 +28,8 @@ from trainer.drawing import draw_scene
 FACTORS = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
 CLIENTS = 32
 WARM_S = 2.0
+PEAK_SHARE = 0.25
+"""Of the time of a load, for each peak."""
 MAX_IDLE_S = 2.0
 RECOVERED = 1.5
 """Times the latency of an idle service."""
@@ -149,9 +154,20 @@ def percentile(seconds: list[float], share: float) -> float:
     return 1000 * sorted(seconds)[int(share * (len(seconds) - 1))] if seconds else 0.0
 
 
-def attainable(peak: Load, load: Load) -> float:
-    """The peak, on the cores that this load leaves."""
-    return peak.goodput * (CORES - load.load_cpus) / (CORES - peak.load_cpus)
+@dataclass(frozen=True)
+class Measured:
+    peaks: list[Load]
+    """One more than loads: each lies between two of them."""
+    loads: list[Load]
+    recovered_s: float
+    """The longest from the end of a load until a lone request is as fast as before the first."""
+
+    @property
+    def attainable(self) -> list[float]:
+        """For each load the peak about it, on the cores that the load leaves."""
+        rates = [peak.goodput / (CORES - peak.load_cpus) for peak in self.peaks]
+        around = zip(pairwise(rates), self.loads, strict=True)
+        return [(before + after) / 2 * (CORES - load.load_cpus) for (before, after), load in around]
 
 
 async def lone_latency_ms(port: int, body: bytes, seconds: float) -> float:
@@ -162,25 +178,31 @@ async def lone_latency_ms(port: int, body: bytes, seconds: float) -> float:
     return percentile(answers, 0.5)
 
 
-async def measure(program: Program, factors: Sequence[float], seconds: float) -> tuple[Load, list[Load], float]:
-    """The peak, every load, and the seconds after the last one until a lone request is as fast as before the first."""
+async def seconds_until_idle(port: int, body: bytes, idle_ms: float) -> float:
+    ended = time.monotonic()
+    while 1000 * (await ask(port, body + os.urandom(8))).seconds > RECOVERED * idle_ms:
+        pass
+    return time.monotonic() - ended
+
+
+async def measure(program: Program, factors: Sequence[float], seconds: float) -> Measured:
     lone = requests(1)[0]
     idle_ms = await lone_latency_ms(program.port, lone, WARM_S)
-    generator = Generator(program, requests())
-    peak = await generator.closed(CLIENTS, seconds)
-    loads = [await generator.open(factor * peak.goodput, seconds) for factor in factors]
-    ended = time.monotonic()
-    while 1000 * (await ask(program.port, lone + os.urandom(8))).seconds > RECOVERED * idle_ms:
-        pass
-    recovered_s = time.monotonic() - ended
+    generator, recovered_s = Generator(program, requests()), 0.0
+    peaks, loads = [await generator.closed(CLIENTS, PEAK_SHARE * seconds)], list[Load]()
+    for factor in factors:
+        loads.append(await generator.open(factor * peaks[-1].goodput, seconds))
+        recovered_s = max(recovered_s, await seconds_until_idle(program.port, lone, idle_ms))
+        peaks.append(await generator.closed(CLIENTS, PEAK_SHARE * seconds))
     await generator.close()
-    return peak, loads, recovered_s
+    return Measured(peaks, loads, recovered_s)
 
 
-def plot(peak: Load, loads: Sequence[Load]) -> str:
+def plot(measured: Measured) -> str:
     """Goodput, and what could be had, against offered load; one picture, no library."""
+    loads, peak = measured.loads, statistics.median(peak.goodput for peak in measured.peaks)
     width, height, most = 640, 400, max(load.offered for load in loads)
-    top = 1.2 * max(peak.goodput, *(load.goodput for load in loads))
+    top = 1.2 * max(peak, *measured.attainable, *(load.goodput for load in loads))
 
     def line(points: Sequence[tuple[float, float]], colour: str) -> str:
         at = " ".join(f"{60 + 560 * x / most:.0f},{360 - 340 * y / top:.0f}" for x, y in points)
@@ -190,12 +212,12 @@ def plot(peak: Load, loads: Sequence[Load]) -> str:
         line([(0, 0), (most, 0)], "black"),
         line([(0, 0), (0, top)], "black"),
         line([(0, 0), *((load.offered, load.goodput) for load in loads)], "#228833"),
-        line([(load.offered, min(load.offered, attainable(peak, load))) for load in loads], "#bbbbbb"),
+        line([(f.offered, min(f.offered, had)) for f, had in zip(loads, measured.attainable, strict=True)], "#bbbbbb"),
         *(
             f'<text x="{60 + 560 * f.offered / most:.0f}" y="378" text-anchor="middle">{f.offered:.0f}</text>'
             for f in loads
         ),
-        f'<text x="54" y="{360 - 340 * peak.goodput / top:.0f}" text-anchor="end">{peak.goodput:.0f}</text>',
+        f'<text x="54" y="{360 - 340 * peak / top:.0f}" text-anchor="end">{peak:.0f}</text>',
         '<text x="340" y="395" text-anchor="middle">pictures a second, offered</text>',
         '<text x="70" y="16">captions a second (green), and attainable beside the load (grey)</text>',
     ]
@@ -207,14 +229,15 @@ def plot(peak: Load, loads: Sequence[Load]) -> str:
 
 def main(seconds: float) -> None:
     with running() as program:
-        peak, loads, recovered_s = asyncio.run(measure(program, FACTORS, seconds))
+        measured = asyncio.run(measure(program, FACTORS, seconds))
     folder = Path("build")
     folder.mkdir(exist_ok=True)
-    (folder / "overload.json").write_text(json.dumps({"peak": asdict(peak), "loads": [*map(asdict, loads)]}, indent=1))
-    (folder / "overload.svg").write_text(plot(peak, loads))
-    print(f"peak {peak}\nback to idle latency {recovered_s:.2f} s after the last load")
-    for factor, load in zip(FACTORS, loads, strict=True):
-        print(f"{factor}x {load.goodput / attainable(peak, load):.2f} of what the load leaves: {load}")
+    (folder / "overload.json").write_text(json.dumps(asdict(measured), indent=1))
+    (folder / "overload.svg").write_text(plot(measured))
+    print(f"peaks {', '.join(f'{peak.goodput:.1f}/s' for peak in measured.peaks)}")
+    print(f"back to idle latency {measured.recovered_s:.2f} s after a load at most")
+    for factor, load, attainable in zip(FACTORS, measured.loads, measured.attainable, strict=True):
+        print(f"{factor}x {load.goodput / attainable:.2f} of what the load leaves: {load}")
 
 
 if __name__ == "__main__":
