@@ -3,6 +3,8 @@
 `python -m tests.benchmarks.memory_growth --minutes 30`
 
 Exit code 1 where memory after the first tenth of the time has grown by 2 % or more at the end.
+
+What a library's pages take is divided among all who use it: start and end no other service meanwhile.
 """
 
 import argparse
